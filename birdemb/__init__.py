@@ -1,0 +1,39 @@
+"""Recognise birds, frogs, insects and mammals in sound: frozen encoders, light heads.
+
+birdemb.embed_recordings("data/")
+birdemb.fit("lgbm")
+birdemb.predict("soundscapes/", output="submission.csv")
+birdemb.evaluate("submission.csv", "truth.csv")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from birdemb.demo import run_demo
+    from birdemb.embedding import embed_recordings
+    from birdemb.errors import BirdembError
+    from birdemb.fitting import fit
+    from birdemb.prediction import evaluate, predict
+
+__all__ = ["BirdembError", "embed_recordings", "evaluate", "fit", "predict", "run_demo"]
+
+_HOMES = {
+    "BirdembError": "birdemb.errors",
+    "embed_recordings": "birdemb.embedding",
+    "evaluate": "birdemb.prediction",
+    "fit": "birdemb.fitting",
+    "predict": "birdemb.prediction",
+    "run_demo": "birdemb.demo",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is asked for
+    # Loaded when asked for: `import birdemb` and `birdemb --help` must not wait for pandas and OpenVINO.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'birdemb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,115 @@
+"""The first step of the main job: recordings to embeddings in the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from birdemb.embed.encoder import DEFAULT_ENCODER
+from birdemb.embed.run import embed_folder
+from birdemb.errors import InputError
+from birdemb.labels import Labels, find_label_file, read_labels
+from birdemb.listing import Listing, write_skipped
+from birdemb.workspace import DEFAULT_WORKSPACE, Workspace
+
+__all__ = ["EmbedReport", "embed_recordings"]
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What `embed_recordings` did.
+
+    Parameters
+    ----------
+    listing : Listing
+        Every recording, embedded or skipped.
+    cache_folder : Path
+        Where the embeddings are.
+    errors : Path or None
+        The table of what was skipped, where anything was.
+    labels : Labels or None
+        The labels that `fit` will use; None if there are none.
+    labels_problem : str
+        Why there are none.
+    fresh_seconds : float
+        Sound that was embedded now; the rest was in the cache.
+    damaged_shards : int
+        Shards of the cache that were no longer whole, and whose recordings were embedded again.
+    elapsed : float
+        Seconds.
+    """
+
+    listing: Listing
+    cache_folder: Path
+    errors: Path | None
+    labels: Labels | None
+    labels_problem: str
+    fresh_seconds: float
+    damaged_shards: int
+    elapsed: float
+
+
+def embed_recordings(
+    path: str | Path,
+    *,
+    encoder: str = DEFAULT_ENCODER,
+    weights: str | Path | None = None,
+    workspace: str | Path = DEFAULT_WORKSPACE,
+    jobs: int = -1,
+    show_progress: bool = False,
+) -> EmbedReport:
+    """Embed every window of every recording at `path` that the cache does not know yet.
+
+    Parameters
+    ----------
+    path : path
+        A folder of recordings, or one recording.
+    encoder : str
+        As in `birdemb encoders`.
+    weights : path, optional
+        The encoder's weights, where they are not in one of the usual places.
+    workspace : path
+        The working folder.
+    jobs : int
+        Processes at the same time; -1 for as many as there are cores.
+    show_progress : bool
+        Whether to show progress on standard error.
+
+    Returns
+    -------
+    EmbedReport
+
+    Raises
+    ------
+    BirdembError
+        If there is no recording, or the encoder cannot be had. A recording that cannot be used raises nothing:
+        it is in the report.
+    """
+    path, place = Path(path), Workspace(Path(workspace))
+    run = embed_folder(
+        path,
+        place.cache,
+        encoder=encoder,
+        weights=Path(weights) if weights is not None else None,
+        jobs=jobs,
+        show_progress=show_progress,
+    )
+    folder = Path(run.listing.folder)
+    source = find_label_file(folder)
+    listing = replace(run.listing, labels=str(source) if source else None)
+    place.remember_listing(listing)
+    labels, problem = None, ""
+    try:
+        labels = read_labels(source, listing.recordings, listing.skipped)
+    except InputError as error:
+        problem = str(error)
+    return EmbedReport(
+        listing=listing,
+        cache_folder=run.cache.folder,
+        errors=write_skipped(place.errors("embed"), listing.skipped),
+        labels=labels,
+        labels_problem=problem,
+        fresh_seconds=run.fresh_seconds,
+        damaged_shards=len(run.cache.damaged),
+        elapsed=run.elapsed,
+    )

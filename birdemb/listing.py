@@ -1,0 +1,135 @@
+"""What a run over recordings found: which it embedded, from which content, and which it had to skip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from birdemb.errors import InputError
+from birdemb.storage import read_json, replace_atomically, write_json
+
+__all__ = ["EmbeddedRecording", "Listing", "SkippedRecording", "write_skipped"]
+
+
+@dataclass(frozen=True)
+class EmbeddedRecording:
+    """A recording whose embeddings are in the cache.
+
+    Parameters
+    ----------
+    recording : str
+        Its path below the listing's folder, with forward slashes.
+    sha256 : str
+        Of its content; the cache knows it by this.
+    windows : int
+        How many it has.
+    seconds : float
+        Its length.
+    """
+
+    recording: str
+    sha256: str
+    windows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SkippedRecording:
+    """A recording, or a row of a table, that could not be used.
+
+    Parameters
+    ----------
+    recording : str
+        Its path below the folder that was given.
+    stage : str
+        ``"read"``, ``"decode"``, ``"encode"`` or ``"label"``.
+    reason : str
+        What is wrong with it.
+    """
+
+    recording: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The recordings of one folder and the identity of their embeddings.
+
+    Parameters
+    ----------
+    folder : str
+        Absolute path of the folder that was embedded.
+    identity : dict
+        All that the embeddings depend on; names their part of the cache.
+    recordings : sequence of EmbeddedRecording
+        Sorted by name.
+    skipped : sequence of SkippedRecording
+    labels : str or None
+        The table of labels that was found or given; None where the folders' names are the classes.
+    """
+
+    folder: str
+    identity: dict[str, Any]
+    recordings: Sequence[EmbeddedRecording]
+    skipped: Sequence[SkippedRecording]
+    labels: str | None = None
+
+    @property
+    def windows(self) -> int:
+        """Windows of all its recordings."""
+        return sum(entry.windows for entry in self.recordings)
+
+    @property
+    def seconds(self) -> float:
+        """Length of all its recordings."""
+        return sum(entry.seconds for entry in self.recordings)
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Listing:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is something else.
+        """
+        content = read_json(path)
+        try:
+            return cls(
+                folder=content["folder"],
+                identity=content["identity"],
+                recordings=[EmbeddedRecording(**entry) for entry in content["recordings"]],
+                skipped=[SkippedRecording(**entry) for entry in content["skipped"]],
+                labels=content["labels"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is no listing of recordings ({error}). Run `birdemb embed` again; what is cached stays."
+            ) from error
+
+
+def write_skipped(path: Path, skipped: Sequence[SkippedRecording]) -> Path | None:
+    """Write a table of what was skipped (columns recording, stage, reason), or delete the last run's if nothing was.
+
+    Returns
+    -------
+    Path or None
+        The file, where there is one.
+    """
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return None
+    with replace_atomically(path) as temporary:
+        table = pd.DataFrame([asdict(entry) for entry in skipped], columns=["recording", "stage", "reason"])
+        # Names of files need not be valid text.
+        table.to_csv(temporary, index=False, errors="backslashreplace")
+    return path

@@ -1,0 +1,143 @@
+"""Files that are never half-written, and the hashes that name them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from birdemb.errors import InputError
+
+__all__ = ["check_writable", "hash_file", "hash_json", "read_json", "replace_atomically", "write_json"]
+
+
+@contextmanager
+def replace_atomically(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, and move it onto `path` once the block has ended well.
+
+    The file reaches the disk before it gets its name, so that a kill or a power cut leaves the
+    old file or the new one and never a part of either.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write. Its folder is made if need be.
+
+    Yields
+    ------
+    Path
+        Where to write.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made or written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "figures" / "answer.txt"
+    >>> with replace_atomically(target) as temporary:
+    ...     _ = temporary.write_text("42")
+    >>> target.read_text()
+    '42'
+    """
+    temporary = _make_temporary(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files that their owner alone can read.
+        temporary.chmod(0o666 & ~_current_umask())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Make sure, before long work, that its result can be written.
+
+    Raises
+    ------
+    InputError
+        If it cannot.
+    """
+    # os.access, as Path.exists raises where a name is too long.
+    if os.access(path, os.F_OK) and not os.access(path, os.W_OK):
+        raise InputError(f"Cannot write {path}: it is protected. Choose another file.")
+    _make_temporary(path).unlink()
+
+
+def _make_temporary(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".partial", dir=path.parent)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {path}: {error.strerror or error}. Choose a file in a folder that you may write to."
+        ) from error
+    os.close(handle)
+    return Path(name)
+
+
+def _current_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def _sync_folder(folder: Path) -> None:
+    # Windows cannot open a folder; there the rename is durable by itself.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """Write `content` as readable JSON, atomically."""
+    with replace_atomically(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Read a JSON file.
+
+    Raises
+    ------
+    InputError
+        If the file is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no valid JSON ({error}). Delete it and run the command again.") from error
+
+
+def hash_file(path: Path) -> str:
+    """Compute the sha256 of a file's content, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_json(content: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
+    """Compute the sha256 of `content` in a canonical JSON form: keys sorted, no blanks.
+
+    Examples
+    --------
+    >>> hash_json({"b": 1, "a": 2}) == hash_json({"a": 2, "b": 1})
+    True
+    """
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,206 @@
+"""Tables out: `submission.csv` as the BirdCLEF competitions want it, and the same table read back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from birdemb.errors import InputError
+from birdemb.listing import EmbeddedRecording
+from birdemb.storage import replace_atomically
+
+__all__ = [
+    "SampleMatch",
+    "follow_sample",
+    "make_submission",
+    "read_scores",
+    "refuse_shared_stems",
+    "write_submission",
+]
+
+
+def refuse_shared_stems(recordings: Iterable[str]) -> None:
+    """Make sure that no two recordings would get the same row ids.
+
+    Raises
+    ------
+    InputError
+        If two have the same file name but for folder and suffix.
+    """
+    by_stem: defaultdict[str, list[str]] = defaultdict(list)
+    for recording in recordings:
+        by_stem[PurePosixPath(recording).stem].append(recording)
+    for stem, names in by_stem.items():
+        if len(names) > 1:
+            raise InputError(
+                f"{names[0]} and {names[1]} would both have the row ids {stem}_5, ...: "
+                "rename one of them, or predict their folders one after the other."
+            )
+
+
+def make_submission(
+    recordings: Sequence[EmbeddedRecording],
+    probabilities: NDArray[np.float64],
+    classes: Sequence[str],
+    *,
+    window: float = 5.0,
+    hop: float = 5.0,
+) -> pd.DataFrame:
+    r"""Make the table of row ids and classes.
+
+    Parameters
+    ----------
+    recordings : sequence of EmbeddedRecording
+    probabilities : ndarray of shape (windows of all recordings, classes)
+        In 0 to 1.
+    classes : sequence of str
+        In the order of the columns.
+    window, hop : float
+        In seconds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The column row_id, ``<file stem>_<end second>``, and one column for each class.
+
+    Examples
+    --------
+    >>> lake = EmbeddedRecording("north/lake.ogg", "00", windows=2, seconds=8.0)
+    >>> make_submission([lake], np.array([[0.25], [0.75]]), ["bittern"]).to_csv(index=False)
+    'row_id,bittern\nlake_5,0.25\nlake_10,0.75\n'
+    """
+    row_ids = [
+        f"{PurePosixPath(entry.recording).stem}_{index * hop + window:.10g}"
+        for entry in recordings
+        for index in range(entry.windows)
+    ]
+    table = pd.DataFrame(probabilities, columns=list(classes))
+    table.insert(0, "row_id", row_ids)
+    return table
+
+
+@dataclass(frozen=True)
+class SampleMatch:
+    """A submission in the form of a sample, and what did not match.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows and columns as in the sample.
+    unknown_classes : tuple of str
+        Classes of the sample that the bundle does not know; 0 everywhere.
+    dropped_classes : tuple of str
+        Classes of the bundle that the sample does not ask for.
+    filled_rows : tuple of str
+        Rows of the sample that were not predicted; they hold the classes' priors.
+    dropped_rows : int
+        Predicted rows that the sample does not ask for.
+    """
+
+    table: pd.DataFrame
+    unknown_classes: tuple[str, ...]
+    dropped_classes: tuple[str, ...]
+    filled_rows: tuple[str, ...]
+    dropped_rows: int
+
+
+def follow_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[float]) -> SampleMatch:
+    """Bring a submission to exactly the rows and columns of a sample.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `make_submission` gives it.
+    sample : pandas.DataFrame
+        As `read_scores` gives it.
+    priors : sequence of float
+        Share of training windows with each class of `table`, for rows that were not predicted.
+
+    Returns
+    -------
+    SampleMatch
+
+    Raises
+    ------
+    InputError
+        If the sample has none of the classes.
+    """
+    classes = [name for name in table.columns if name != "row_id"]
+    wanted = [name for name in sample.columns if name != "row_id"]
+    if not set(classes) & set(wanted):
+        raise InputError(
+            f"The sample submission has none of the bundle's classes: it has {', '.join(wanted[:3])}, ...; "
+            f"the bundle has {', '.join(classes[:3])}, ..."
+        )
+    indexed = table.set_index("row_id")
+    missing = [row for row in sample["row_id"] if row not in indexed.index]
+    rows = indexed.reindex(sample["row_id"])
+    rows = rows.fillna(dict(zip(classes, priors, strict=True)))
+    result = rows.reindex(columns=wanted, fill_value=0.0).reset_index()
+    return SampleMatch(
+        table=result,
+        unknown_classes=tuple(name for name in wanted if name not in classes),
+        dropped_classes=tuple(name for name in classes if name not in wanted),
+        filled_rows=tuple(missing),
+        dropped_rows=int((~indexed.index.isin(sample["row_id"])).sum()),
+    )
+
+
+def write_submission(path: Path, table: pd.DataFrame) -> None:
+    """Write a submission, atomically; nine significant digits keep the order of float32 scores.
+
+    Raises
+    ------
+    InputError
+        If the path cannot be written.
+    """
+    with replace_atomically(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read a submission, a sample submission or a truth table: row_id and a number for each class.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The column row_id as text, the others as float64.
+
+    Raises
+    ------
+    InputError
+        If it is no such table: no row_id, a row twice, an empty table, or something that is no number.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened: {error.strerror or error}.") from error
+    except (ValueError, UnicodeError) as error:
+        raise InputError(f"{path} is no CSV table in UTF-8 ({error}).") from error
+    if "row_id" not in table or len(table.columns) < 2 or table.empty:
+        raise InputError(f"{path} has to have a column row_id, one column for each class, and rows.")
+    twice = table["row_id"].duplicated()
+    if twice.any():
+        raise InputError(f"{path} has the row {table['row_id'][twice.to_numpy()].iloc[0]!r} twice.")
+    for name in table.columns.drop("row_id"):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        wrong = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
+        if wrong.any():
+            line = int(np.argmax(wrong))
+            raise InputError(
+                f"{path} has {table[name].iloc[line]!r} for {name} in the row {table['row_id'].iloc[line]!r}; "
+                "expected a number."
+            )
+        table[name] = numbers.astype(np.float64)
+    return table

@@ -1,0 +1,87 @@
+"""The working folder: where the cache, the bundles and the memory of the last run live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from birdemb.errors import InputError
+from birdemb.listing import Listing
+from birdemb.storage import read_json, write_json
+
+__all__ = ["DEFAULT_WORKSPACE", "Workspace"]
+
+DEFAULT_WORKSPACE = Path(".birdemb")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Places below one folder, by default `.birdemb` in the folder where the commands run.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    folder: Path = DEFAULT_WORKSPACE
+
+    @property
+    def cache(self) -> Path:
+        """Folder of the cache of embeddings."""
+        return self.folder / "cache"
+
+    def bundle(self, head: str) -> Path:
+        """Give the place of the bundle with a head."""
+        return self.folder / "bundles" / f"{head}.birdemb"
+
+    def errors(self, command: str) -> Path:
+        """Give the place of the table of what a command skipped."""
+        return self.folder / f"{command}-errors.csv"
+
+    def remember_listing(self, listing: Listing) -> None:
+        """Note what was embedded last, for `fit`."""
+        listing.write(self.folder / "embedded.json")
+
+    def last_listing(self) -> Listing:
+        """Give what was embedded last.
+
+        Raises
+        ------
+        InputError
+            If nothing was.
+        """
+        path = self.folder / "embedded.json"
+        if not path.is_file():
+            raise InputError(
+                f"Nothing has been embedded in {self.folder.resolve()}. Run `birdemb embed FOLDER` first, "
+                "or name another working folder with --workspace."
+            )
+        return Listing.read(path)
+
+    def remember_bundle(self, path: Path) -> None:
+        """Note which bundle was fitted last, for `predict`."""
+        write_json(self.folder / "bundle.json", {"path": str(path.resolve())})
+
+    def last_bundle(self) -> Path:
+        """Give the bundle that was fitted last.
+
+        Raises
+        ------
+        InputError
+            If none was, or it is gone.
+        """
+        note = self.folder / "bundle.json"
+        if not note.is_file():
+            raise InputError(
+                f"Nothing has been fitted in {self.folder.resolve()}. Run `birdemb fit` first, give a bundle with "
+                "--model, or name another working folder with --workspace."
+            )
+        try:
+            path = Path(read_json(note)["path"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{note} names no bundle ({error}). Run `birdemb fit` again, or give --model.") from error
+        if not path.is_file():
+            raise InputError(
+                f"The bundle {path} that was fitted last is gone. Run `birdemb fit` again, or give --model."
+            )
+        return path

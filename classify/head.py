@@ -1,0 +1,299 @@
+"""What every head is: a scikit-learn classifier of windows, with many classes at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from birdemb.classify.reweighting import check_class_weight, reweight
+from birdemb.classify.state import StateReader, StateValue, classes_to_state
+from birdemb.errors import InputError
+
+__all__ = ["MultiLabelHead"]
+
+SMALLEST_CONSTANT = 1e-6
+"""A class that was not fitted gets its prior as its probability, kept this far from 0 and 1."""
+
+TASKS = ("multi-label", "binary", "multi-class")
+
+
+class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """The contract of all heads, and everything that they share.
+
+    A head gives each class a classifier of its own, "present" against "absent". A subclass says how
+    these are fitted and asked, and keeps its parameters as scikit-learn wants them: `__init__` stores,
+    `fit` works and forgets the fit before it.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (classes,)
+        For an indicator matrix the column numbers 0, 1, ...; for 1-D labels the sorted labels.
+    fitted_classes_ : ndarray of shape (columns,), bool
+        Which columns have a classifier. A column without a positive or without a negative among its
+        unmasked windows has none: its prior, kept 1e-6 away from 0 and 1, is its probability everywhere,
+        and a column that is masked in every window gets 1e-6. Two labels in a 1-D `y` make one column.
+    n_features_in_ : int
+        Size of an embedding.
+    """
+
+    name: ClassVar[str]
+    """The short name of the head, as in `birdemb.classify.heads.HEADS`."""
+
+    class_weight: str | Mapping[Any, float] | None
+    classes_: NDArray[Any]
+    fitted_classes_: NDArray[np.bool_]
+    n_features_in_: int
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit one classifier for each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, dim), float32 or float64
+            Embeddings.
+        y : array-like of shape (n, classes) or (n,)
+            An indicator matrix of 0 and 1, or one label for each window. Labels are treated one against
+            the rest, as in scikit-learn's ``OneVsRestClassifier``.
+        sample_weight : array-like of shape (n,) or (n, classes), optional
+            Weight of each window or, for an indicator matrix, of each entry of it. A weight of 0 in an
+            entry masks it: it is unknown whether that class is in that window. A window that weighs
+            nothing in every class is as good as absent.
+
+        Raises
+        ------
+        InputError
+            If an array holds NaN or infinity or has the wrong shape, if a weight is negative, if all
+            weights are 0, or if a parameter is out of range.
+        """
+        self._check_params()
+        X_checked, y_checked = self._validated(X, y, multi_output=True)
+        targets = self._read_targets(y_checked)
+        weights = self._read_weights(sample_weight, y_checked, targets.shape)
+        known = weights.any(axis=1)
+        if not known.all():
+            X_checked, targets, weights = X_checked[known], targets[known], weights[known]
+        positives = np.where(targets, weights, 0.0).sum(axis=0)
+        negatives = np.where(targets, 0.0, weights).sum(axis=0)
+        total = positives + negatives
+        prior = np.divide(positives, total, out=np.zeros_like(total), where=total > 0)
+        self._constant_ = np.clip(prior, SMALLEST_CONSTANT, 1 - SMALLEST_CONSTANT)
+        self.fitted_classes_ = (positives > 0) & (negatives > 0)
+        of_windows = weights.mean(axis=1)
+        targets, weights = targets[:, self.fitted_classes_], weights[:, self.fitted_classes_]
+        balance = self.class_weight if isinstance(self.class_weight, str) else None
+        self._fit_columns(X_checked, targets, reweight(targets, weights, balance), of_windows)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Give the probability of each class in each window.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, dim), float32 or float64
+
+        Returns
+        -------
+        ndarray of shape (n, classes), float64
+            Each in [0, 1]. For 1-D labels each row has the sum 1.
+
+        Raises
+        ------
+        InputError
+            If `X` holds NaN or infinity or has another dim than the windows of `fit`.
+        """
+        check_is_fitted(self, "fitted_classes_")
+        X_checked = self._validated(X, reset=False)
+        columns = np.empty((len(X_checked), len(self.fitted_classes_)))
+        columns[:, ~self.fitted_classes_] = self._constant_[~self.fitted_classes_]
+        if self.fitted_classes_.any():
+            columns[:, self.fitted_classes_] = self._predict_columns(X_checked)
+        if self._task_ == "multi-label":
+            return columns
+        if self._task_ == "binary":
+            return np.hstack([1 - columns, columns])
+        # A tiny offset in place of 0 / 0, where no class at all is likely.
+        columns = np.maximum(columns, np.finfo(np.float64).tiny)
+        normalised: NDArray[np.float64] = columns / columns.sum(axis=1, keepdims=True)
+        return normalised
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Decide at a probability of 0.5.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, dim), float32 or float64
+
+        Returns
+        -------
+        ndarray of shape (n, classes), int64, or (n,)
+            An indicator matrix with 1 where the probability is above 0.5; for 1-D labels the likeliest.
+        """
+        probabilities = self.predict_proba(X)
+        if self._task_ == "multi-label":
+            return (probabilities > 0.5).astype(np.int64)
+        likeliest: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        return likeliest
+
+    def get_state(self) -> dict[str, StateValue]:
+        """Give everything that `fit` learnt, as numeric arrays and plain text.
+
+        Raises
+        ------
+        InputError
+            If the labels of a 1-D `y` were neither numbers nor text.
+        """
+        check_is_fitted(self, "fitted_classes_")
+        return {
+            "task": self._task_,
+            "classes": classes_to_state(self.classes_),
+            "fitted_classes": self.fitted_classes_,
+            "constant": self._constant_,
+            "n_features": np.array(self.n_features_in_),
+            **self._get_column_state(),
+        }
+
+    @classmethod
+    def from_state(cls, params: Mapping[str, Any], state: Mapping[str, StateValue]) -> Self:
+        """Rebuild a fitted head; its `predict_proba` is that of the first one, bit for bit.
+
+        Parameters
+        ----------
+        params : mapping
+            What `get_params` gave.
+        state : mapping
+            What `get_state` gave.
+
+        Raises
+        ------
+        InputError
+            If a parameter or a part of the state is missing, too much, or not what it has to be.
+        """
+        unknown = set(params) - set(cls._get_param_names())
+        if unknown:
+            raise InputError(f"The head {cls.name!r} has no parameter {', '.join(sorted(unknown))}.")
+        head = cls(**params)
+        head._check_params()
+        reader = StateReader(state)
+        head._task_ = reader.text("task")
+        if head._task_ not in TASKS:
+            raise InputError(f"The state of a head says task {head._task_!r}, not one of {', '.join(TASKS)}.")
+        head.n_features_in_ = int(reader.array("n_features", ()))
+        if head.n_features_in_ < 1:
+            raise InputError(f"The state of a head says {head.n_features_in_} features.")
+        head.classes_ = reader.classes()
+        columns = 1 if head._task_ == "binary" else len(head.classes_)
+        head.fitted_classes_ = reader.array("fitted_classes", (columns,), "b")
+        head._constant_ = reader.array("constant", (columns,))
+        head._set_column_state(reader, int(head.fitted_classes_.sum()))
+        reader.refuse_rest()
+        return head
+
+    @abstractmethod
+    def _check_params(self) -> None:
+        """Raise InputError for a parameter that is out of range."""
+        check_class_weight(self.class_weight)
+
+    @abstractmethod
+    def _fit_columns(
+        self,
+        X: NDArray[Any],
+        targets: NDArray[np.bool_],
+        weights: NDArray[np.float64],
+        of_windows: NDArray[np.float64],
+    ) -> None:
+        """Fit the classifiers of the columns that have positives and negatives; there may be none.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim), float32 or float64
+        targets : ndarray of shape (n, columns), bool
+        weights : ndarray of shape (n, columns), float64
+            Reweighted; 0 masks.
+        of_windows : ndarray of shape (n,), float64
+            Weight of each window as a whole, before reweighting; above 0.
+        """
+
+    @abstractmethod
+    def _predict_columns(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Give the probabilities, of shape (n, columns), of the columns that were fitted."""
+
+    @abstractmethod
+    def _get_column_state(self) -> dict[str, StateValue]:
+        """Give what `_fit_columns` learnt."""
+
+    @abstractmethod
+    def _set_column_state(self, reader: StateReader, columns: int) -> None:
+        """Take back what `_get_column_state` gave, for so many fitted columns."""
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - scikit-learn has no types
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _validated(self, *arrays: ArrayLike, **checks: bool) -> Any:  # noqa: ANN401 - one array or two
+        try:
+            return validate_data(self, *arrays, dtype=[np.float64, np.float32], **checks)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def _read_targets(self, y: NDArray[Any]) -> NDArray[np.bool_]:
+        """Set `classes_` and the task, and give the targets of shape (n, columns)."""
+        indicator = y.ndim == 2 and y.dtype.kind in "biuf" and bool(np.isin(y, (0, 1)).all())
+        if indicator and y.shape[1] > 0:
+            self._task_, self.classes_ = "multi-label", np.arange(y.shape[1])
+            return y.astype(np.bool_)
+        if y.ndim == 2 and y.shape[1] != 1:
+            raise InputError(
+                f"y of shape {y.shape} is no indicator matrix: it needs at least one class, and only 0 and 1 in it."
+            )
+        try:
+            labels = column_or_1d(y, warn=True)
+            check_classification_targets(labels)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        self.classes_, index = np.unique(labels, return_inverse=True)
+        if len(self.classes_) == 2:
+            self._task_ = "binary"
+            positive: NDArray[np.bool_] = index == 1
+            return positive[:, np.newaxis]
+        self._task_ = "multi-class"
+        targets: NDArray[np.bool_] = index[:, np.newaxis] == np.arange(len(self.classes_))
+        return targets
+
+    def _read_weights(
+        self, sample_weight: ArrayLike | None, y: NDArray[Any], shape: tuple[int, ...]
+    ) -> NDArray[np.float64]:
+        """Give the weights, of shape (n, columns), before reweighting."""
+        weights = np.ones(shape[0]) if sample_weight is None else _as_numbers(sample_weight)
+        if weights.shape != shape[:1] and not (self._task_ == "multi-label" and weights.shape == shape):
+            allowed = f"{shape[:1]} or {shape}" if self._task_ == "multi-label" else f"{shape[:1]}"
+            raise InputError(f"sample_weight has the shape {weights.shape}; with this y it has to be {allowed}.")
+        if not np.isfinite(weights).all():
+            raise InputError("sample_weight holds NaN or infinity. Use 0 for what is unknown.")
+        if (weights < 0).any():
+            raise InputError(f"sample_weight holds {weights.min():g}. Weights must not be negative.")
+        if not weights.any():
+            raise InputError("sample_weight is zero everywhere: a head needs at least one weight above zero.")
+        if isinstance(self.class_weight, Mapping):
+            if self._task_ == "multi-label":
+                raise InputError(
+                    "class_weight is a dict, which fits 1-D labels alone. "
+                    "With an indicator matrix, use 'balanced', None, or sample_weight of shape (n, classes)."
+                )
+            weights = weights * compute_sample_weight(dict(self.class_weight), y)
+        return weights if weights.ndim == 2 else np.broadcast_to(weights[:, np.newaxis], shape)
+
+
+def _as_numbers(sample_weight: ArrayLike) -> NDArray[np.float64]:
+    try:
+        return np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"sample_weight is no array of numbers ({error}).") from error

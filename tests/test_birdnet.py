@@ -1,0 +1,164 @@
+"""BirdNET 2.4 against its own TFLite file in LiteRT, and against values pinned from there."""
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+import pytest
+from openvino.frontend import ConversionExtension
+
+from birdemb.embed.encoder import load_encoder
+from birdemb.embed.windows import WindowGrid, stream_windows
+
+FRAME = 144_000
+EMBEDDING = "model/GLOBAL_AVG_POOL/Mean"
+
+# First eight values and the norm of LiteRT's embedding (ai-edge-litert 2.3) of `signals()`.
+GOLDEN = {
+    "sweep": ([1.41164, 1.98646, 0.51502, 0.95802, 0.27952, 0.52866, 0.17965, 0.10431], 23.5813),
+    "trill": ([0.01896, 0.0, 0.02334, 0.48107, 0.09419, 0.87641, 0.26122, 0.05602], 18.7562),
+    "silence": ([0.05517, 0.12141, 0.01953, 0.15369, 0.33484, 0.61919, 0.0, 0.38996], 9.1456),
+    "impulse": ([0.06726, 0.14146, 0.00068, 0.11282, 0.45052, 0.68919, 0.0, 0.50805], 9.2129),
+}
+
+
+def signals():
+    """Deterministic frames of 3 s: a sweep, a trill in noise, silence, an impulse."""
+    time = np.arange(FRAME) / 48_000
+    rng = np.random.default_rng(20_240_101)
+    sweep = 0.3 * np.sin(2 * np.pi * (2000 * time + 800 * time**2))
+    trill = 0.2 * np.sin(2 * np.pi * 4500 * time) * (np.sin(2 * np.pi * 12 * time) > 0)
+    impulse = np.zeros(FRAME)
+    impulse[FRAME // 2] = 1
+    return {
+        "sweep": sweep.astype(np.float32),
+        "trill": (trill + rng.normal(0, 0.01, FRAME)).astype(np.float32),
+        "silence": np.zeros(FRAME, np.float32),
+        "impulse": impulse.astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def litert(birdnet_weights):
+    """The reference: LiteRT on the official file, keeping the tensor in front of the classifier."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with pytest.warns(UserWarning, match="preserve_all_tensors"):
+        interpreter = Interpreter(str(birdnet_weights), experimental_preserve_all_tensors=True, num_threads=2)
+    interpreter.allocate_tensors()
+    tensor = next(t["index"] for t in interpreter.get_tensor_details() if t["name"] == EMBEDDING)
+
+    def encode(frames):
+        rows = []
+        for frame in frames:
+            interpreter.set_tensor(0, frame[None])
+            interpreter.invoke()
+            rows.append(interpreter.get_tensor(tensor)[0].copy())
+        return np.stack(rows)
+
+    return encode
+
+
+def assert_same(ours, expected):
+    assert np.abs(ours - expected).max() < 1e-3
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(expected, axis=1)
+    assert ((ours * expected).sum(axis=1) / norms).min() > 0.99999
+
+
+@pytest.fixture(scope="module")
+def frames(birdnet_weights):
+    return load_encoder("birdnet-2.4", window=3.0, weights=birdnet_weights, threads=2)
+
+
+@pytest.fixture(scope="module")
+def exact(birdnet_weights):
+    """The same network behind a spectrogram that NumPy computes in float64, as the graph defines it."""
+    core = ov.Core()
+    core.add_extension(ConversionExtension("RFFT2D", lambda node: [ops.relu(node.get_input(0)).output(0)]))
+    nodes = core.read_model(birdnet_weights).get_ordered_ops()
+    constant = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
+    joined = next(
+        node
+        for node in nodes
+        if node.get_type_name() == "Concat" and node.get_output_partial_shape(0).rank.get_length() == 4
+    )
+    spectrogram = ops.parameter([-1, 511, 96, 2], np.float32)
+    for reader in list(joined.output(0).get_target_inputs()):
+        reader.replace_source_output(spectrogram.output(0))
+    pooled = [node for node in nodes if node.get_type_name() == "ReduceMean"][-1]
+    trunk = ov.Model([ops.result(pooled.output(0))], [spectrogram], "trunk")
+    trunk = core.compile_model(trunk, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def encode(frames):
+        rows = []
+        for frame in frames.astype(np.float64):
+            shifted = frame - frame.min()
+            level = 2 * (shifted / (shifted.max() + 1e-6) - 0.5)
+            bands = []
+            for branch in ("model/MEL_SPEC1", "model/MEL_SPEC2"):
+                hann = constant[f"{branch}/stft/hann_window/sub_2"].data.astype(np.float64)
+                mel = constant[f"{branch}/Tensordot/MatMul"].data.astype(np.float64)
+                hop = int(constant[f"{branch}/stft/frame_step"].data)
+                pieces = np.lib.stride_tricks.sliding_window_view(level, len(hann))[::hop]
+                energy = (np.fft.rfft(pieces * hann, axis=1).real @ mel.T) ** 2
+                bands.append(energy[:, ::-1] ** float(constant[f"{branch}/truediv_1"].data))
+            rows.append(np.stack(bands, axis=2))
+        return trunk(np.array(rows, np.float32))[0].copy()
+
+    return encode
+
+
+def test_frames_of_a_real_soundscape_are_litert_s(frames, litert, recordings):
+    path = recordings / "soundscapes" / "soundscape_0000001.ogg"
+    windows = np.concatenate([part for part, _ in stream_windows(path, 48_000, WindowGrid(3.0, 3.0))])
+    assert len(windows) == 40
+    assert_same(frames.encode(windows), litert(windows))
+
+
+def test_window_of_5_s_is_the_mean_of_the_frames_at_0_and_2_s(birdnet_weights, litert, recordings):
+    path = recordings / "soundscapes" / "soundscape_0000001.ogg"
+    windows = np.concatenate([part for part, _ in stream_windows(path, 48_000, WindowGrid())])
+    encoder = load_encoder("birdnet-2.4", weights=birdnet_weights, threads=2)
+    expected = (litert(windows[:, :FRAME]) + litert(windows[:, 96_000:])) / 2
+    assert_same(encoder.encode(windows), expected)
+    assert encoder.identity["frame_starts"] == [0.0, 2.0]
+
+
+def test_synthetic_signals_are_litert_s(frames, litert):
+    windows = np.stack(list(signals().values()))
+    assert_same(frames.encode(windows), litert(windows))
+
+
+def test_padded_frames_are_nearer_to_exact_arithmetic_than_litert_s(frames, litert, exact, recordings):
+    path = recordings / "soundscapes" / "soundscape_0000001.ogg"
+    windows = next(part for part, _ in stream_windows(path, 48_000, WindowGrid(3.0, 3.0)))[:4]
+    for kept in (FRAME // 2, FRAME // 6):
+        padded = windows.copy()
+        padded[:, kept:] = 0
+        expected = exact(padded)
+        error = np.abs(frames.encode(padded) - expected).max()
+        assert error < 1e-4
+        # LiteRT's rounding errors in the silent part are what is left between the two.
+        assert error < np.abs(litert(padded) - expected).max() < 0.05
+
+
+@pytest.mark.parametrize("offset", [0.3, -0.3])
+def test_constant_offset_of_a_recorder_does_no_harm(frames, litert, recordings, offset):
+    path = recordings / "soundscapes" / "soundscape_0000001.ogg"
+    windows = next(part for part, _ in stream_windows(path, 48_000, WindowGrid(3.0, 3.0)))[:2]
+    shifted = windows * np.float32(0.1) + np.float32(offset)
+    assert_same(frames.encode(shifted), litert(shifted))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_values_are_the_pinned_ones(frames, name):
+    first, norm = GOLDEN[name]
+    (row,) = frames.encode(signals()[name][None])
+    np.testing.assert_allclose(row[: len(first)], first, atol=1e-3)
+    assert np.linalg.norm(row) == pytest.approx(norm, abs=1e-2)
+
+
+def test_short_window_is_padded_with_zeros(birdnet_weights, frames):
+    short = load_encoder("birdnet-2.4", window=1.0, weights=birdnet_weights, threads=2)
+    window = signals()["sweep"][None, :48_000]
+    padded = np.pad(window, ((0, 0), (0, FRAME - 48_000)))
+    np.testing.assert_array_equal(short.encode(window), frames.encode(padded))

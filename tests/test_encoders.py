@@ -1,0 +1,109 @@
+"""The contract that every encoder keeps."""
+
+import numpy as np
+import pytest
+
+from birdemb.embed.card import list_cards, load_card
+from birdemb.embed.encoder import load_encoder
+from birdemb.errors import BirdembError, InputError
+
+NAMES = [card.name for card in list_cards()]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def encoder(request):
+    if load_card(request.param).weights is not None:
+        request.getfixturevalue("birdnet_weights")
+    return load_encoder(request.param, threads=2)
+
+
+@pytest.fixture
+def windows(encoder):
+    rng = np.random.default_rng(3)
+    time = np.arange(encoder.window_samples) / encoder.card.sample_rate
+    songs = [np.sin(2 * np.pi * pitch * time) * (np.sin(2 * np.pi * 3 * time) > 0) for pitch in range(1000, 9000, 1000)]
+    return (0.2 * np.stack(songs) + rng.normal(0, 0.01, (8, len(time)))).astype(np.float32)
+
+
+def test_one_finite_float32_row_of_the_card_s_width_for_each_window(encoder, windows):
+    rows = encoder.encode(windows)
+    assert rows.shape == (8, encoder.card.dim)
+    assert rows.dtype == np.float32
+    assert np.isfinite(rows).all()
+
+
+def test_different_windows_have_different_embeddings(encoder, windows):
+    rows = encoder.encode(windows)
+    assert len(np.unique(rows.round(3), axis=0)) == len(rows)
+
+
+def test_same_window_twice_agrees_to_the_bit(encoder, windows):
+    np.testing.assert_array_equal(encoder.encode(windows), encoder.encode(windows))
+
+
+def test_rows_have_memory_of_their_own(encoder, windows):
+    first = encoder.encode(windows[:1])
+    kept = first.copy()
+    encoder.encode(windows[1:])
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_row_depends_on_its_own_window_alone(encoder, windows):
+    together = encoder.encode(windows)
+    alone = np.concatenate([encoder.encode(window[None]) for window in windows])
+    backwards = encoder.encode(windows[::-1])[::-1]
+    np.testing.assert_allclose(alone, together, atol=1e-4)
+    np.testing.assert_allclose(backwards, together, atol=1e-4)
+
+
+def test_input_is_left_as_it_was(encoder, windows):
+    before = windows.copy()
+    encoder.encode(windows)
+    np.testing.assert_array_equal(windows, before)
+
+
+def test_extremes_give_finite_rows(encoder, windows):
+    extremes = np.stack([np.zeros_like(windows[0]), np.ones_like(windows[0]), windows[0] * 1e4, windows[0] * 1e-6])
+    assert np.isfinite(encoder.encode(extremes)).all()
+
+
+def test_no_window_gives_no_row(encoder, windows):
+    assert encoder.encode(windows[:0]).shape == (0, encoder.card.dim)
+
+
+@pytest.mark.parametrize("spoil", [lambda x: x[:, :-1], lambda x: x[0], lambda x: x.astype(np.float64)])
+def test_windows_of_another_form_are_refused(encoder, windows, spoil):
+    with pytest.raises(InputError, match="expected"):
+        encoder.encode(spoil(windows))
+
+
+def test_identity_is_plain_data_and_names_the_weights(encoder):
+    identity = encoder.identity
+    assert identity["encoder"] == encoder.card.name
+    assert identity["dim"] == encoder.card.dim
+    assert (identity["weights_sha256"] is None) == (encoder.card.weights is None)
+    assert all(isinstance(value, str | int | float | list | None) for value in identity.values())
+
+
+def test_gain_changes_what_the_card_says():
+    rng = np.random.default_rng(0)
+    window = rng.normal(0, 0.05, (1, 160_000)).astype(np.float32)
+    quiet, loud = (load_encoder("melspec").encode(window * gain)[0] for gain in (0.5, 1.0))
+    np.testing.assert_allclose(loud[:128] - quiet[:128], 6.02, atol=0.01)
+
+
+def test_birdnet_scales_by_itself(birdnet_weights):
+    rng = np.random.default_rng(0)
+    window = rng.normal(0, 0.05, (1, 240_000)).astype(np.float32)
+    encoder = load_encoder("birdnet-2.4", weights=birdnet_weights)
+    np.testing.assert_allclose(encoder.encode(window), encoder.encode(window * 4), atol=1e-3)
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(InputError, match=r"no encoder 'birdnet'. Did you mean 'birdnet-2.4'"):
+        load_encoder("birdnet")
+
+
+def test_weights_for_an_encoder_without_any_are_refused(tmp_path):
+    with pytest.raises(BirdembError, match="has no weights"):
+        load_encoder("melspec", weights=tmp_path / "x.tflite")
