@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from birdemb.defaults import DEFAULT_ENCODER, DEFAULT_WORKSPACE, DEMO_ENCODER, DEMO_FOLDER
 from birdemb.errors import BirdembError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Exit status:
   0    everything went in
   1    it could not be done; the message says why
   2    the command line is wrong
-  3    done, but something was skipped; it is listed
+  3    done, but something was skipped or filled in; it is listed
   130  stopped with Ctrl-C; what was finished is kept
 """
 
@@ -43,7 +44,7 @@ def _version() -> str:
         return "not installed"
 
 
-class _Command(click.Group):
+class _Commands(click.Group):
     """Turns birdemb's errors into one line and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
@@ -57,7 +58,7 @@ class _Command(click.Group):
             ctx.exit(EXIT_INTERRUPTED)
 
 
-@click.group(cls=_Command, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="birdemb")
 def main() -> None:
     r"""Recognise birds, frogs, insects and mammals in sound.
@@ -83,7 +84,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--workspace",
             type=_PATH,
-            default=Path(".birdemb"),
+            default=DEFAULT_WORKSPACE,
             envvar="BIRDEMB_WORKSPACE",
             show_default=True,
             help="Working folder: cache, bundles, lists of what was skipped.",
@@ -102,7 +103,7 @@ _weights = click.option(
 
 @main.command(epilog="\b\nExamples:\n  birdemb embed data/\n  birdemb embed data/ --encoder melspec --jobs 4")
 @click.argument("path", type=_PATH)
-@click.option("--encoder", "-e", default="birdnet-2.4", show_default=True, help="Encoder; see `birdemb encoders`.")
+@click.option("--encoder", "-e", default=DEFAULT_ENCODER, show_default=True, help="Encoder; see `birdemb encoders`.")
 @_weights
 @_shared
 def embed(path: Path, encoder: str, weights: Path | None, workspace: Path, jobs: int) -> None:
@@ -117,13 +118,13 @@ def embed(path: Path, encoder: str, weights: Path | None, workspace: Path, jobs:
     report = embed_recordings(
         path, encoder=encoder, weights=weights, workspace=workspace, jobs=jobs, show_progress=True
     )
-    listing = report.listing
-    click.echo(_describe(listing, "Embedded", report.elapsed, report.fresh_seconds))
-    if report.fresh_seconds < listing.seconds:
-        click.echo(f"  already cached: {_hours(listing.seconds - report.fresh_seconds)}")
-    if report.damaged_shards:
-        click.echo(f"  damaged shards of the cache, passed over and embedded again: {report.damaged_shards}")
-    click.echo(f"  cache:  {report.cache_folder}")
+    run, listing = report.run, report.listing
+    click.echo(_describe(listing, "Embedded", run.elapsed, run.fresh_seconds))
+    if run.fresh_seconds < listing.seconds:
+        click.echo(f"  already cached: {_hours(listing.seconds - run.fresh_seconds)}")
+    if run.cache.damaged:
+        click.echo(f"  damaged shards of the cache, passed over and embedded again: {len(run.cache.damaged)}")
+    click.echo(f"  cache:  {run.cache.folder}")
     if report.labels is not None:
         counts = report.labels.count_recordings()
         click.echo(f"  labels: {report.labels.source}: {len(counts)} classes for {sum(counts.values())} recordings")
@@ -149,7 +150,13 @@ def fit(head: str, labels: Path | None, output: Path | None, seed: int, workspac
     from birdemb import fitting
 
     report = fitting.fit(
-        head, labels=labels, output=output, seed=seed, workspace=workspace, jobs=jobs, command=sys.argv
+        head,
+        labels=labels,
+        output=output,
+        seed=seed,
+        workspace=workspace,
+        jobs=jobs,
+        command=["birdemb", *sys.argv[1:]],
     )
     counts = report.labels.count_recordings()
     single = [name for name, count in counts.items() if count == 1]
@@ -223,13 +230,15 @@ def predict(
         if report.sample.dropped_rows:
             click.echo(f"  {report.sample.dropped_rows} predicted rows that the sample does not ask for, left out")
     _end(report.listing.skipped, report.errors, "skipped")
+    if report.sample is not None and not report.sample.complete:
+        sys.exit(EXIT_SKIPPED)
 
 
 @main.command(epilog="\b\nExample:\n  birdemb evaluate submission.csv truth.csv")
 @click.argument("submission", type=_PATH)
 @click.argument("truth", type=_PATH)
 def evaluate(submission: Path, truth: Path) -> None:
-    """Score SUBMISSION against TRUTH: macro ROC-AUC over the classes that have a positive.
+    """Score SUBMISSION against TRUTH: macro ROC-AUC over the classes that have a positive and a negative.
 
     Both are tables with the column row_id and a column for each class; in TRUTH these are 0 or 1.
     """
@@ -249,13 +258,13 @@ def evaluate(submission: Path, truth: Path) -> None:
 def encoders() -> None:
     """List the encoders: what they are, their licence, and whether they are installed."""
     from birdemb.embed.card import list_cards
-    from birdemb.embed.encoder import DEFAULT_ENCODER
     from birdemb.embed.weights import locate_weights
 
     for card in list_cards():
         default = " (default)" if card.name == DEFAULT_ENCODER else ""
         click.echo(f"{card.name}{default}\n  {card.title}")
-        click.echo(f"  {card.sample_rate:,} Hz, frames of {card.frame_seconds:g} s, embeddings of width {card.dim:,}")
+        heard = f"frames of {card.frame_seconds:g} s" if card.frame_seconds else "windows heard whole"
+        click.echo(f"  {card.sample_rate:,} Hz, {heard}, embeddings of width {card.dim:,}")
         click.echo(f"  licence: {card.licence}")
         click.echo(f"  {card.homepage}")
         if card.weights is None:
@@ -271,8 +280,8 @@ def encoders() -> None:
 
 
 @main.command(epilog="\b\nExamples:\n  birdemb demo\n  birdemb demo try/ --encoder birdnet-2.4")
-@click.argument("folder", type=_PATH, default=Path("birdemb-demo"))
-@click.option("--encoder", "-e", default="melspec", show_default=True, help="Encoder; melspec needs no weights.")
+@click.argument("folder", type=_PATH, default=DEMO_FOLDER)
+@click.option("--encoder", "-e", default=DEMO_ENCODER, show_default=True, help="Encoder; the default needs no weights.")
 @click.option("--seed", default=0, show_default=True, help="Of the world and of the heads.")
 @click.option("--jobs", "-j", default=-1, show_default="all cores", help="Processes that work at the same time.")
 def demo(folder: Path, encoder: str, seed: int, jobs: int) -> None:
@@ -283,11 +292,13 @@ def demo(folder: Path, encoder: str, seed: int, jobs: int) -> None:
     from birdemb.demo import run_demo
 
     report = run_demo(folder, encoder=encoder, seed=seed, jobs=jobs, show_progress=True, tell=click.echo)
-    click.echo(_describe(report.embedded.listing, "Embedded", report.embedded.elapsed, report.embedded.fresh_seconds))
+    click.echo(
+        _describe(report.embedded.listing, "Embedded", report.embedded.run.elapsed, report.embedded.run.fresh_seconds)
+    )
     click.echo("\nhead   macro ROC-AUC   macro average precision   fit (s)   predict (s)")
     for score in report.scores:
         if score.macro_roc_auc is None:
-            click.echo(f"{score.head:<5}  not run: pip install 'birdemb[{score.missing}]'")
+            click.echo(f"{score.head:<5}  not run: {score.problem}")
         else:
             click.echo(
                 f"{score.head:<5}  {score.macro_roc_auc:>13.4f}   {score.macro_average_precision:>23.4f}"

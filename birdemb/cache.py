@@ -11,9 +11,11 @@ collide, so that several processes may write into one cache.
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 
 from birdemb.errors import InputError
 from birdemb.identity import refuse_other_identity
-from birdemb.storage import hash_file, hash_json, read_json, replace_atomically, write_json
+from birdemb.storage import hash_json, read_json, replace_atomically, write_json
 
 __all__ = ["CACHE_FORMAT", "CacheEntry", "CacheWriter", "EmbeddingCache"]
 
@@ -48,12 +50,15 @@ class CacheEntry:
         Its rows in the shard.
     seconds : float
         The recording's length.
+    rows_sha256 : str
+        Of the bytes of its rows.
     """
 
     sha256: str
     first_row: int
     windows: int
     seconds: float
+    rows_sha256: str
 
 
 class EmbeddingCache:
@@ -157,7 +162,7 @@ class EmbeddingCache:
         Raises
         ------
         InputError
-            If one is not in the cache.
+            If one is not in the cache, or its rows are no longer what was written.
         """
         missing = [sha256 for sha256 in recordings if sha256 not in self]
         if missing:
@@ -165,42 +170,50 @@ class EmbeddingCache:
                 f"{len(missing)} of {len(recordings)} recordings are not in the cache {self.folder}. "
                 "Run `birdemb embed` again."
             )
-        result = np.empty((sum(self[sha256].windows for sha256 in recordings), self.dim), np.float32)
-        opened: dict[Path, NDArray[np.float32]] = {}
-        row = 0
-        for sha256 in recordings:
-            path, entry = self._entries[sha256]
-            if path not in opened:
-                opened[path] = np.load(path, mmap_mode="r", allow_pickle=False)
-            result[row : row + entry.windows] = opened[path][entry.first_row : entry.first_row + entry.windows]
-            row += entry.windows
+        ends = list(accumulate((self[sha256].windows for sha256 in recordings), initial=0))
+        result = np.empty((ends[-1], self.dim), np.float32)
+        by_shard: defaultdict[Path, list[tuple[int, CacheEntry]]] = defaultdict(list)
+        for sha256, row in zip(recordings, ends[:-1], strict=True):
+            shard, entry = self._entries[sha256]
+            by_shard[shard].append((row, entry))
+        # One shard open at a time: there may be more of them than a process may open.
+        for shard, wanted in by_shard.items():
+            rows = np.load(shard, mmap_mode="r", allow_pickle=False)
+            for row, entry in wanted:
+                found = rows[entry.first_row : entry.first_row + entry.windows]
+                if _hash_rows(found) != entry.rows_sha256:
+                    raise InputError(
+                        f"{shard} is damaged: its rows are not the ones that were written. "
+                        f"Delete it and run `birdemb embed` again, which embeds its {len(wanted)} recordings anew."
+                    )
+                result[row : row + entry.windows] = found
         return result
 
     def writer(self) -> CacheWriter:
         """Give a writer, to be used in a ``with`` block: what was added is safe once the block has ended."""
-        return CacheWriter(self)
+        return CacheWriter(self.dim, self._write_shard)
 
-    def write_shard(self, arrays: Sequence[NDArray[np.float32]], entries: Iterable[CacheEntry]) -> None:
-        """Write one shard: the array first, and its index once that is safe."""
+    def _write_shard(self, arrays: Sequence[NDArray[np.float32]], entries: Sequence[CacheEntry]) -> None:
         array = self._shards / f"{uuid.uuid4().hex}.npy"
         rows = np.concatenate(arrays)
         with replace_atomically(array) as temporary, temporary.open("wb") as file:
             np.save(file, rows, allow_pickle=False)
-        entries = list(entries)
-        index = {
-            "rows": len(rows),
-            "sha256": hash_file(array),
-            "recordings": [asdict(entry) for entry in entries],
-        }
+        # Only now, so that no index ever speaks of rows that are not there.
+        index = {"rows": len(rows), "recordings": [asdict(entry) for entry in entries]}
         write_json(array.with_suffix(".json"), index)
         self._entries.update({entry.sha256: (array, entry) for entry in entries})
+
+
+def _hash_rows(rows: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
 
 
 class CacheWriter:
     """Gathers embeddings into shards, and writes one whenever it is large or old enough."""
 
-    def __init__(self, cache: EmbeddingCache) -> None:
-        self._cache = cache
+    def __init__(self, dim: int, write: Callable[[Sequence[NDArray[np.float32]], Sequence[CacheEntry]], None]) -> None:
+        self._dim = dim
+        self._write = write
         self._arrays: list[NDArray[np.float32]] = []
         self._entries: list[CacheEntry] = []
         self._rows = 0
@@ -231,14 +244,14 @@ class CacheWriter:
         InputError
             If the embeddings are not finite or have another width or type.
         """
-        if embeddings.ndim != 2 or embeddings.shape[1] != self._cache.dim or embeddings.dtype != np.float32:
+        if embeddings.ndim != 2 or embeddings.shape[1] != self._dim or embeddings.dtype != np.float32:
             raise InputError(
                 f"Embeddings of shape {embeddings.shape} and type {embeddings.dtype}; "
-                f"expected (windows, {self._cache.dim}) float32."
+                f"expected (windows, {self._dim}) float32."
             )
         if not np.isfinite(embeddings).all():
             raise InputError("Embeddings that are not finite (NaN or infinite) are not kept.")
-        self._entries.append(CacheEntry(sha256, self._rows, len(embeddings), seconds))
+        self._entries.append(CacheEntry(sha256, self._rows, len(embeddings), seconds, _hash_rows(embeddings)))
         # Copied, as the caller may use its memory again.
         self._arrays.append(embeddings.copy())
         self._rows += len(embeddings)
@@ -248,6 +261,6 @@ class CacheWriter:
     def flush(self) -> None:
         """Write what has been gathered."""
         if self._entries:
-            self._cache.write_shard(self._arrays, self._entries)
+            self._write(self._arrays, self._entries)
         self._arrays, self._entries, self._rows = [], [], 0
         self._written = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from birdemb.classify.heads import HEADS
+from birdemb.defaults import DEMO_ENCODER, DEMO_FOLDER
 from birdemb.embedding import EmbedReport, embed_recordings
+from birdemb.errors import MissingDependencyError
 from birdemb.fitting import fit
 from birdemb.prediction import evaluate, predict
 from birdemb.synthesis import World, make_world
 
-__all__ = ["DEMO_FOLDER", "DemoReport", "DemoScore", "run_demo"]
-
-DEMO_FOLDER = Path("birdemb-demo")
+__all__ = ["DemoReport", "DemoScore", "run_demo"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class DemoScore:
         None where the head could not be fitted.
     fit_seconds, predict_seconds : float
     submission : Path or None
-    missing : str
-        The extra that the head needs and that is not installed.
+    problem : str
+        Why it was not fitted.
     """
 
     head: str
@@ -41,7 +40,7 @@ class DemoScore:
     fit_seconds: float = 0.0
     predict_seconds: float = 0.0
     submission: Path | None = None
-    missing: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class DemoReport:
 def run_demo(
     folder: str | Path = DEMO_FOLDER,
     *,
-    encoder: str = "melspec",
+    encoder: str = DEMO_ENCODER,
     heads: Sequence[str] = tuple(HEADS),
     size: Literal["small", "full"] = "full",
     seed: int = 0,
@@ -84,7 +83,7 @@ def run_demo(
     folder : path
         Where to put it all; made if need be.
     encoder : str
-        As in `birdemb encoders`. `melspec` needs no weights.
+        As in `birdemb encoders`. The default needs no weights.
     heads : sequence of str
     size : {"small", "full"}
         Of the world.
@@ -117,11 +116,12 @@ def run_demo(
     )
     scores = []
     for head in heads:
-        if head == "mlp" and importlib.util.find_spec("torch") is None:
-            scores.append(DemoScore(head, missing="torch"))
-            continue
         tell(f"Fitting {head} and predicting the soundscapes ...")
-        fitted = fit(head, workspace=workspace, seed=seed, jobs=jobs)
+        try:
+            fitted = fit(head, workspace=workspace, seed=seed, jobs=jobs)
+        except MissingDependencyError as error:
+            scores.append(DemoScore(head, problem=str(error)))
+            continue
         submission = folder / f"submission-{head}.csv"
         predicted = predict(
             world.soundscapes, output=submission, workspace=workspace, jobs=jobs, show_progress=show_progress

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from birdemb.embed.encoder import DEFAULT_ENCODER
-from birdemb.embed.run import embed_folder
+from birdemb.defaults import DEFAULT_ENCODER, DEFAULT_WORKSPACE
+from birdemb.embed.run import EmbedRun, embed_folder
 from birdemb.errors import InputError
 from birdemb.labels import Labels, find_label_file, read_labels
 from birdemb.listing import Listing, write_skipped
-from birdemb.workspace import DEFAULT_WORKSPACE, Workspace
+from birdemb.workspace import Workspace
 
 __all__ = ["EmbedReport", "embed_recordings"]
 
@@ -21,32 +21,23 @@ class EmbedReport:
 
     Parameters
     ----------
+    run : EmbedRun
+        The run itself: its cache, how long it took.
     listing : Listing
-        Every recording, embedded or skipped.
-    cache_folder : Path
-        Where the embeddings are.
-    errors : Path or None
-        The table of what was skipped, where anything was.
+        Every recording, embedded or skipped, with the labels that were found.
     labels : Labels or None
         The labels that `fit` will use; None if there are none.
     labels_problem : str
         Why there are none.
-    fresh_seconds : float
-        Sound that was embedded now; the rest was in the cache.
-    damaged_shards : int
-        Shards of the cache that were no longer whole, and whose recordings were embedded again.
-    elapsed : float
-        Seconds.
+    errors : Path or None
+        The table of what was skipped, where anything was.
     """
 
+    run: EmbedRun
     listing: Listing
-    cache_folder: Path
-    errors: Path | None
     labels: Labels | None
     labels_problem: str
-    fresh_seconds: float
-    damaged_shards: int
-    elapsed: float
+    errors: Path | None
 
 
 def embed_recordings(
@@ -103,13 +94,4 @@ def embed_recordings(
         labels = read_labels(source, listing.recordings, listing.skipped)
     except InputError as error:
         problem = str(error)
-    return EmbedReport(
-        listing=listing,
-        cache_folder=run.cache.folder,
-        errors=write_skipped(place.errors("embed"), listing.skipped),
-        labels=labels,
-        labels_problem=problem,
-        fresh_seconds=run.fresh_seconds,
-        damaged_shards=len(run.cache.damaged),
-        elapsed=run.elapsed,
-    )
+    return EmbedReport(run, listing, labels, problem, write_skipped(place.errors("embed"), listing.skipped))

@@ -8,18 +8,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from birdemb.cache import EmbeddingCache
 from birdemb.classify.bundle import Bundle, write_bundle
 from birdemb.classify.heads import make_head
+from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.errors import InputError
 from birdemb.labels import Labels, find_label_file, label_windows, read_labels
 from birdemb.listing import Listing, SkippedRecording, write_skipped
 from birdemb.storage import check_writable, hash_json
-from birdemb.workspace import DEFAULT_WORKSPACE, Workspace
+from birdemb.workspace import Workspace
 
 __all__ = ["FitReport", "fit"]
 
@@ -108,9 +109,9 @@ def fit(
     """
     started = time.monotonic()
     place = Workspace(Path(workspace))
-    estimator = make_head(head, random_state=seed, **head_parameters)
-    if "n_jobs" in estimator.get_params():
-        estimator.set_params(n_jobs=jobs)
+    if "n_jobs" in head_parameters:
+        raise InputError("n_jobs is set by jobs, which is for fitting alone; give that.")
+    estimator = make_head(head, random_state=seed, n_jobs=jobs, **head_parameters)
     path = Path(output) if output is not None else place.bundle(head)
     check_writable(path)
     listing = place.last_listing()
@@ -125,25 +126,27 @@ def fit(
     recordings = [entry for entry in listing.recordings if entry.recording in labelled]
     windows = label_windows(read, recordings)
     embeddings = cache.read([entry.sha256 for entry in recordings])
+    provenance = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command),
+        "seed": seed,
+        # Its name alone: a bundle is shared, and the folders of a machine are nobody's business.
+        "labels": Path(read.source).name,
+        "recordings": len(recordings),
+        "windows": len(embeddings),
+        "recordings_by_class": read.count_recordings(),
+        "data_sha256": hash_json([[entry.sha256 for entry in recordings], read.table.to_csv(index=False)]),
+        "python": platform.python_version(),
+        "platform": sys.platform,
+        "versions": {name: found for name in _RECORDED_PACKAGES if (found := _installed_version(name))},
+    }
     estimator.fit(embeddings, windows.present, sample_weight=windows.known)
     bundle = Bundle(
         head=estimator,
         classes=read.classes,
         identity=listing.identity,
         priors=windows.present.mean(axis=0),
-        provenance={
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": list(command),
-            "seed": seed,
-            "labels": read.source,
-            "recordings": len(recordings),
-            "windows": len(embeddings),
-            "recordings_by_class": read.count_recordings(),
-            "data_sha256": hash_json([[entry.sha256 for entry in recordings], read.table.to_csv(index=False)]),
-            "python": platform.python_version(),
-            "platform": sys.platform,
-            "versions": {name: version(name) for name in _RECORDED_PACKAGES},
-        },
+        provenance=provenance,
     )
     write_bundle(bundle, path)
     place.remember_bundle(path)
@@ -157,6 +160,14 @@ def fit(
         errors=write_skipped(place.errors("fit"), read.problems),
         elapsed=time.monotonic() - started,
     )
+
+
+def _installed_version(name: str) -> str | None:
+    # birdemb itself is not installed where it runs from a checkout, and torch is optional.
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _choose_labels(given: str | Path | None, listing: Listing) -> Path | None:

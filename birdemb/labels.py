@@ -2,15 +2,13 @@
 
 The internal table has one row for each class of each recording:
 
-    recording   its path below the embedded folder
-    start, end  seconds; NaN where the label speaks of the whole recording
-    class       a label of the table
-    state       "present", or "unknown" where the class may be in some of the windows (a secondary label)
+    recording  its path below the embedded folder
+    class      a label of the table
+    state      "present", or "unknown" where the class may be in some of the windows (a secondary label)
 """
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -29,7 +27,8 @@ __all__ = ["LABEL_FILES", "Labels", "WindowLabels", "find_label_file", "label_wi
 LABEL_FILES = ("train.csv", "train_metadata.csv")
 """Names of BirdCLEF's tables, looked for in and beside the folder of recordings."""
 
-_COLUMNS = ["recording", "start", "end", "class", "state"]
+_QUOTED = re.compile("\"([^\"]*)\"|'([^']*)'")
+_COLUMNS = ["recording", "class", "state"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Labels:
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns recording, start, end, class, state: see the module.
+        Columns recording, class, state: see the module.
     classes : tuple of str
         Sorted; every class that is the primary label of some recording.
     source : str
@@ -117,7 +116,7 @@ def _read_folders(names: Sequence[str]) -> Labels:
     rows, problems = [], []
     for name in names:
         classes = [part.strip() for part in PurePosixPath(name).parent.name.split(",") if part.strip()]
-        rows += [(name, np.nan, np.nan, label, "present") for label in classes]
+        rows += [(name, label, "present") for label in classes]
         if not classes:
             problems.append(SkippedRecording(name, "label", "it lies in no class folder"))
     if not rows:
@@ -131,23 +130,23 @@ def _read_folders(names: Sequence[str]) -> Labels:
 
 def _read_birdclef(source: Path, names: Sequence[str], unusable: Sequence[str]) -> Labels:
     table = _read_table(source)
-    find = _Finder(names)
-    ignored = _Finder(unusable)
-    rows: list[tuple[str, float, float, str, str]] = []
+    find = _Finder([*names, *unusable])
+    usable = set(names)
+    rows: list[tuple[str, str, str]] = []
     problems, labelled = [], set()
     for filename, primary, secondary in zip(
         table["filename"], table["primary_label"], table["secondary_labels"], strict=True
     ):
         recording = find(filename)
         if recording is None:
-            if ignored(filename) is None:
-                problems.append(
-                    SkippedRecording(filename, "label", f"{source.name} names it, but there is no such recording")
-                )
+            problems.append(
+                SkippedRecording(filename, "label", f"{source.name} names it, but there is no such recording")
+            )
+        if recording is None or recording not in usable:
             continue
         labelled.add(recording)
-        rows.append((recording, np.nan, np.nan, primary, "present"))
-        rows += [(recording, np.nan, np.nan, label, "unknown") for label in _split_secondary(secondary)]
+        rows.append((recording, primary, "present"))
+        rows += [(recording, label, "unknown") for label in _split_secondary(secondary)]
     problems += [
         SkippedRecording(name, "label", f"{source.name} has no row for it") for name in names if name not in labelled
     ]
@@ -187,28 +186,34 @@ def _read_table(source: Path) -> pd.DataFrame:
 
 
 class _Finder:
-    """Finds the recording that a table means: by its path, or by the last parts of it where these are unique."""
+    """Finds the recording that a table means.
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._by_tail: defaultdict[str, list[str]] = defaultdict(list)
+    A table may name more folders than were embedded, or fewer: one path has to be the end of the other, by whole
+    folders.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = frozenset(names)
+        self._by_end: defaultdict[str, list[str]] = defaultdict(list)
         for name in names:
-            parts = name.split("/")
-            for start in range(len(parts)):
-                self._by_tail["/".join(parts[start:])].append(name)
+            for end in _ends(name):
+                self._by_end[end].append(name)
 
     def __call__(self, filename: str) -> str | None:
-        # A table may name more folders than were embedded, or fewer.
-        parts = filename.replace("\\", "/").removeprefix("./").split("/")
-        for start in range(len(parts)):
-            matches = self._by_tail.get("/".join(parts[start:]), [])
-            if len(matches) == 1:
-                return matches[0]
-            if matches:
-                raise InputError(
-                    f"{filename!r} may be {matches[0]!r} or {matches[1]!r}: write as much of the folder into the "
-                    "table as makes the recording plain."
-                )
-        return None
+        filename = filename.replace("\\", "/").removeprefix("./")
+        matches = self._by_end.get(filename) or [end for end in _ends(filename) if end in self._names][:1]
+        if len(matches) > 1:
+            raise InputError(
+                f"{filename!r} may be {matches[0]!r} or {matches[1]!r}: write as much of the folder into the "
+                "table as makes the recording plain."
+            )
+        return matches[0] if matches else None
+
+
+def _ends(path: str) -> list[str]:
+    """List the ends of a path by whole folders, the longest first."""
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _split_secondary(text: str) -> list[str]:
@@ -220,22 +225,17 @@ def _split_secondary(text: str) -> list[str]:
     ['amered', 'norcar']
     >>> _split_secondary("['']")
     []
+    >>> _split_secondary("['amered' 'norcar']")
+    ['amered', 'norcar']
     >>> _split_secondary("amered norcar")
     ['amered', 'norcar']
     """
-    if text.strip().startswith("["):
-        try:
-            entries = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
-            entries = text.strip().strip("[]").replace("'", "").replace('"', "").split(",")
-    else:
-        entries = re.split(r"[;\s]+", text)
-    return [str(entry).strip() for entry in entries if str(entry).strip()]
+    quoted = _QUOTED.findall(text) if text.strip().startswith("[") else []
+    names = [double or single for double, single in quoted] or re.split(r"[;,\s]+", text.strip().strip("[]"))
+    return [name.strip() for name in names if name.strip()]
 
 
-def _make_labels(
-    rows: list[tuple[str, float, float, str, str]], source: str, problems: list[SkippedRecording]
-) -> Labels:
+def _make_labels(rows: list[tuple[str, str, str]], source: str, problems: list[SkippedRecording]) -> Labels:
     table = pd.DataFrame(rows, columns=_COLUMNS)
     classes = tuple(sorted(set(table.loc[table["state"] == "present", "class"])))
     return Labels(table[table["class"].isin(classes)].reset_index(drop=True), classes, source, tuple(problems))

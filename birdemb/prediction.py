@@ -6,9 +6,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from birdemb.classify.bundle import Bundle, read_bundle
+from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.audio import find_recordings
-from birdemb.embed.run import embed_folder
+from birdemb.embed.run import EmbedRun, embed_folder
 from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
 from birdemb.listing import Listing, write_skipped
@@ -16,15 +20,17 @@ from birdemb.metrics import Scores, score_submission
 from birdemb.storage import check_writable
 from birdemb.submission import (
     SampleMatch,
-    follow_sample,
     make_submission,
+    match_sample,
     read_scores,
     refuse_shared_stems,
     write_submission,
 )
-from birdemb.workspace import DEFAULT_WORKSPACE, Workspace
+from birdemb.workspace import Workspace
 
 __all__ = ["PredictReport", "evaluate", "predict"]
+
+_RECORDINGS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def predict(
     model = Path(model) if model is not None else place.last_bundle()
     bundle = read_bundle(model)
     sample = read_scores(Path(sample_submission)) if sample_submission is not None else None
-    refuse_shared_stems(str(found) for found in find_recordings(path))
+    refuse_shared_stems(found.as_posix() for found in find_recordings(path))
     check_writable(output)
     grid = WindowGrid(float(bundle.identity["window"]), float(bundle.identity["hop"]))
     run = embed_folder(
@@ -124,15 +130,15 @@ def predict(
             f"None of the {len(run.listing.skipped)} recordings in {path} could be used; see {errors}. "
             f"The first: {first.recording}: {first.reason}."
         )
-    embeddings = run.cache.read([entry.sha256 for entry in run.listing.recordings])
+    bundle.head.set_params(n_jobs=jobs)
     table = make_submission(
         run.listing.recordings,
-        bundle.head.predict_proba(embeddings),
+        _predict_probabilities(bundle, run),
         bundle.classes,
         window=grid.window,
         hop=grid.hop,
     )
-    match = follow_sample(table, sample, bundle.priors.tolist()) if sample is not None else None
+    match = match_sample(table, sample, bundle.priors.tolist()) if sample is not None else None
     write_submission(output, match.table if match else table)
     return PredictReport(
         path=output,
@@ -143,6 +149,16 @@ def predict(
         errors=errors,
         elapsed=time.monotonic() - started,
     )
+
+
+def _predict_probabilities(bundle: Bundle, run: EmbedRun) -> NDArray[np.float64]:
+    """Predict a part of the recordings at a time, as their embeddings together may not fit into memory."""
+    recordings = run.listing.recordings
+    parts = [
+        bundle.head.predict_proba(run.cache.read([entry.sha256 for entry in recordings[i : i + _RECORDINGS_AT_ONCE]]))
+        for i in range(0, len(recordings), _RECORDINGS_AT_ONCE)
+    ]
+    return np.concatenate(parts)
 
 
 def evaluate(submission: str | Path, truth: str | Path) -> Scores:

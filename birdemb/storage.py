@@ -6,13 +6,13 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from birdemb.errors import InputError
+from birdemb.errors import BirdembError, InputError
 
 __all__ = ["check_writable", "hash_file", "hash_json", "read_json", "replace_atomically", "write_json"]
 
@@ -37,7 +37,7 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder cannot be made or written to.
+        If the folder cannot be made or written to, or the disk is full.
 
     Examples
     --------
@@ -53,10 +53,12 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        # mkstemp makes files that their owner alone can read.
-        temporary.chmod(0o666 & ~_current_umask())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if isinstance(error, BirdembError):
+            raise
+        raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,23 +78,24 @@ def check_writable(path: Path) -> None:
 
 
 def _make_temporary(path: Path) -> Path:
+    temporary = path.parent / f".{uuid.uuid4().hex}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".partial", dir=path.parent)
+        temporary.touch(exist_ok=False)
     except OSError as error:
-        raise InputError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a file in a folder that you may write to."
-        ) from error
-    os.close(handle)
-    return Path(name)
+        raise _cannot_write(path, error) from error
+    return temporary
 
 
-def _current_umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    advice = (
+        "Make room and run the same command again; what was finished before is kept."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "Choose a file in a folder that you may write to."
+    )
+    return InputError(f"Cannot write {path}: {error.strerror or error}. {advice}")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -117,10 +120,12 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
     Raises
     ------
     InputError
-        If the file is no JSON.
+        If the file cannot be read or is no JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise InputError(f"{path} is no valid JSON ({error}). Delete it and run the command again.") from error
 

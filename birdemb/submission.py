@@ -17,8 +17,8 @@ from birdemb.storage import replace_atomically
 
 __all__ = [
     "SampleMatch",
-    "follow_sample",
     "make_submission",
+    "match_sample",
     "read_scores",
     "refuse_shared_stems",
     "write_submission",
@@ -109,8 +109,13 @@ class SampleMatch:
     filled_rows: tuple[str, ...]
     dropped_rows: int
 
+    @property
+    def complete(self) -> bool:
+        """Whether every value that the sample asks for was predicted."""
+        return not self.unknown_classes and not self.filled_rows
 
-def follow_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[float]) -> SampleMatch:
+
+def match_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[float]) -> SampleMatch:
     """Bring a submission to exactly the rows and columns of a sample.
 
     Parameters
@@ -129,7 +134,7 @@ def follow_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[fl
     Raises
     ------
     InputError
-        If the sample has none of the classes.
+        If the sample has none of the classes, or none of the rows.
     """
     classes = [name for name in table.columns if name != "row_id"]
     wanted = [name for name in sample.columns if name != "row_id"]
@@ -142,6 +147,11 @@ def follow_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[fl
     missing = [row for row in sample["row_id"] if row not in indexed.index]
     rows = indexed.reindex(sample["row_id"])
     rows = rows.fillna(dict(zip(classes, priors, strict=True)))
+    if len(missing) == len(sample):
+        raise InputError(
+            f"The sample submission asks for none of the predicted rows: it has {sample['row_id'].iloc[0]!r}, "
+            f"the prediction {table['row_id'].iloc[0]!r}. Are these its soundscapes?"
+        )
     result = rows.reindex(columns=wanted, fill_value=0.0).reset_index()
     return SampleMatch(
         table=result,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.errors import InputError
 from birdemb.listing import Listing
 from birdemb.storage import read_json, write_json
 
-__all__ = ["DEFAULT_WORKSPACE", "Workspace"]
-
-DEFAULT_WORKSPACE = Path(".birdemb")
+__all__ = ["Workspace"]
 
 
 @dataclass(frozen=True)

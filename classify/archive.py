@@ -13,7 +13,8 @@ from birdemb.errors import InputError
 __all__ = ["read_members", "write_members"]
 
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)
-MEMBER_NAME = re.compile(r"bundle\.json|arrays/[a-z][a-z0-9_]{0,63}\.npy|texts/[a-z][a-z0-9_]{0,63}\.txt")
+MEMBER_NAME = re.compile(r"bundle\.json|[a-z][a-z0-9_]{0,63}\.(npy|txt)")
+"""An array or a text, named as its part in the state of a head; and the index of both."""
 MOST_MEMBERS = 100_000
 
 
@@ -61,7 +62,7 @@ def read_members(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _check_members(members, path.stat().st_size)
-            return {member.filename: _read_member(archive, member) for member in members}
+            return {member.filename: archive.read(member) for member in members}
     # NotImplementedError and RuntimeError: an unknown version, compression or encryption.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error) as error:
         if isinstance(error, InputError):
@@ -85,11 +86,3 @@ def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
             raise InputError(f"{name} is compressed, as no bundle is")
     if sum(member.file_size for member in members) > size:
         raise InputError("its members claim to be larger than the file")
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    with archive.open(member) as file:
-        content = file.read(member.file_size + 1)
-    if len(content) != member.file_size:
-        raise InputError(f"{member.filename} is not as long as it says")
-    return content

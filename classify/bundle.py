@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdemb.classify.archive import read_members, write_members
+from birdemb.classify.checks import check_number, check_whole_number
 from birdemb.classify.head import MultiLabelHead
 from birdemb.classify.heads import HEADS, head_class
 from birdemb.classify.state import StateValue
@@ -31,8 +32,11 @@ FORMAT_VERSION = 1
 INDEX = "bundle.json"
 INDEX_KEYS = {"format_version", "head", "params", "classes", "identity", "provenance", "members"}
 PRIORS = "priors"
-KEY = re.compile(r"[a-z][a-z0-9_]{0,63}")
-NUMERIC_KINDS = "biuf"
+NOT_KEPT = "n_jobs"
+"""The parameter of heads that belongs to a machine and not to what was learnt."""
+
+LONGEST_WINDOW = 3600.0
+SHORTEST_HOP = 0.01
 NUMPY_HEADER = re.compile(
     rb"\{'descr': '[<|][biuf](1|2|4|8)', 'fortran_order': False, "
     rb"'shape': \(((?:\d{1,18}(?:,|(?:, \d{1,18})+))?)\), \} *\n"
@@ -50,7 +54,8 @@ class Bundle:
     classes : tuple of str
         Names of the columns of ``head.predict_proba``, in their order.
     identity : dict
-        Full identity of the encoder that made the embeddings, as JSON can hold it.
+        Full identity of the encoder that made the embeddings, as JSON can hold it. At least its name
+        ``encoder``, the size ``dim`` of an embedding, and ``window`` and ``hop`` in seconds.
     priors : ndarray of shape (classes,), float64
         Share of the training windows in which each class is present.
     provenance : dict
@@ -87,12 +92,28 @@ class Bundle:
             )
         if not ((self.priors >= 0) & (self.priors <= 1)).all():
             raise InputError("A prior of the bundle is not a share between 0 and 1.")
+        _check_identity(self.identity, self.head.n_features_in_)
+
+
+def _check_identity(identity: Mapping[str, Any], features: int) -> None:
+    missing = {"encoder", "dim", "window", "hop"} - identity.keys()
+    if missing:
+        raise InputError(f"The identity in the bundle lacks {', '.join(sorted(missing))}.")
+    encoder, dim, window, hop = (identity[key] for key in ("encoder", "dim", "window", "hop"))
+    if not isinstance(encoder, str) or not encoder:
+        raise InputError(f"The identity in the bundle names the encoder {encoder!r}.")
+    check_whole_number("dim in the identity of the bundle", dim, at_least=1)
+    if dim != features:
+        raise InputError(f"The identity in the bundle says dim {dim}; the head was fitted on {features}.")
+    check_number("window in the identity of the bundle", window, above=0, at_most=LONGEST_WINDOW)
+    check_number("hop in the identity of the bundle", hop, at_least=SHORTEST_HOP, at_most=window)
 
 
 def write_bundle(bundle: Bundle, path: Path) -> None:
     """Write a bundle to one file, atomically.
 
-    The same bundle gives the same bytes, whatever the time and the machine.
+    The same bundle gives the same bytes, whatever the time, the machine and the head's `n_jobs`, which is
+    not kept.
 
     Parameters
     ----------
@@ -103,19 +124,15 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
     Raises
     ------
     InputError
-        If the name does not end in ``.birdemb``, if the bundle holds what JSON cannot, or if the file
-        cannot be written.
+        If the name does not end in ``.birdemb``, if the head was fitted on 1-D labels, if the bundle holds
+        what JSON cannot, or if the file cannot be written.
     """
     if path.suffix != SUFFIX:
         raise InputError(f"{path} is no name for a bundle. It has to end in {SUFFIX}.")
-    state = bundle.head.get_state()
-    if state["task"] != "multi-label":
-        raise InputError(f"The head is {state['task']}, not multi-label. Fit it on an indicator matrix.")
-    if PRIORS in state:
-        raise InputError(f"The head {bundle.head.name!r} has a part {PRIORS!r}, a name that bundles need.")
-    members = {_member_name(key, value): _to_bytes(value) for key, value in state.items()}
-    members[_member_name(PRIORS, bundle.priors)] = _to_bytes(bundle.priors)
+    state = {**bundle.head.get_state(), PRIORS: bundle.priors}
+    members = {f"{key}.{_suffix(value)}": _to_bytes(value) for key, value in sorted(state.items())}
     params = {key: list(v) if isinstance(v, tuple) else v for key, v in bundle.head.get_params().items()}
+    del params[NOT_KEPT]
     _check_head_params(params)
     index = {
         "format_version": FORMAT_VERSION,
@@ -124,18 +141,14 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
         "classes": list(bundle.classes),
         "identity": bundle.identity,
         "provenance": bundle.provenance,
-        "members": {
-            name: {"kind": _kind(name), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in members.items()
-        },
+        "members": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
     }
     try:
-        text = json.dumps(index, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-        encoded = text.encode("utf-8")
+        text = json.dumps(index, indent=1, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"The bundle holds something that JSON cannot hold ({error}).") from error
     with replace_atomically(path) as temporary:
-        write_members(temporary, {INDEX: encoded, **dict(sorted(members.items()))})
+        write_members(temporary, {INDEX: text.encode("ascii"), **members})
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -147,6 +160,11 @@ def read_bundle(path: Path) -> Bundle:
     ----------
     path : Path
         A file that `write_bundle` wrote.
+
+    Returns
+    -------
+    Bundle
+        Its head has `n_jobs` at the default.
 
     Raises
     ------
@@ -172,18 +190,16 @@ def _read(path: Path) -> Bundle:
         raise InputError(f"it lacks {name}" if name in listed else f"it holds {name!r}, which it does not list")
     state: dict[str, StateValue] = {}
     for name, content in members.items():
-        key = _key_of(name)
+        key, _, suffix = name.partition(".")
         if key in state:
             raise InputError(f"the part {key!r} comes twice")
-        if listed[name] != {"kind": _kind(name), "sha256": hashlib.sha256(content).hexdigest()}:
+        if listed[name] != hashlib.sha256(content).hexdigest():
             raise InputError(f"{name} is damaged: its sha256 is not the one listed")
-        state[key] = _from_bytes(name, content)
+        state[key] = _to_text(name, content) if suffix == "txt" else _to_array(name, content)
     priors = state.pop(PRIORS, None)
     if priors is None or isinstance(priors, str):
         raise InputError("it has no priors")
     head = head_class(index["head"]).from_state(index["params"], state)
-    if state["task"] != "multi-label":
-        raise InputError(f"its head is {state['task']}, not multi-label")
     return Bundle(head, tuple(index["classes"]), index["identity"], priors, index["provenance"])
 
 
@@ -212,6 +228,8 @@ def _read_index(content: bytes) -> dict[str, Any]:
     if not isinstance(index["classes"], list):
         raise InputError(f"'classes' in {INDEX} is no list")
     _check_head_params(index["params"])
+    if NOT_KEPT in index["params"]:
+        raise InputError(f"its head has the parameter {NOT_KEPT}, which no bundle keeps")
     return index
 
 
@@ -229,41 +247,31 @@ def _check_head_params(params: Mapping[str, Any]) -> None:
             )
 
 
-def _member_name(key: str, value: StateValue) -> str:
-    if not KEY.fullmatch(key):
-        raise InputError(f"{key!r} is no name for a part of a bundle.")
-    return f"texts/{key}.txt" if isinstance(value, str) else f"arrays/{key}.npy"
-
-
-def _key_of(name: str) -> str:
-    key = name.removeprefix("texts/").removesuffix(".txt") if _kind(name) == "text" else name[7:-4]
-    if not KEY.fullmatch(key) or name not in (f"texts/{key}.txt", f"arrays/{key}.npy"):
-        raise InputError(f"{name!r} is no name for a part of a bundle")
-    return key
-
-
-def _kind(name: str) -> str:
-    return "text" if name.startswith("texts/") else "array"
+def _suffix(value: StateValue) -> str:
+    return "txt" if isinstance(value, str) else "npy"
 
 
 def _to_bytes(value: StateValue) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8")
-    if value.dtype.kind not in NUMERIC_KINDS:
-        raise InputError(f"A bundle keeps numbers, and not an array of {value.dtype}.")
     buffer = io.BytesIO()
     # Little-endian everywhere, so that the bytes do not depend on the machine.
     np.save(buffer, np.ascontiguousarray(value).reshape(value.shape).astype(value.dtype.newbyteorder("<")))
     return buffer.getvalue()
 
 
-def _from_bytes(name: str, content: bytes) -> StateValue:
+def _to_text(name: str, content: bytes) -> str:
     try:
-        if _kind(name) == "text":
-            return content.decode("utf-8")
-        _check_array_size(name, content)
+        return content.decode("utf-8")
+    except ValueError as error:
+        raise InputError(f"{name} is no text ({error})") from error
+
+
+def _to_array(name: str, content: bytes) -> NDArray[Any]:
+    _check_array_size(name, content)
+    try:
         array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except ValueError as error:
         raise InputError(f"{name} cannot be read ({error})") from error
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 

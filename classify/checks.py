@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import numbers
+import operator
 
 from birdemb.errors import InputError
 
@@ -15,9 +17,10 @@ def check_number(
     *,
     above: float | None = None,
     at_least: float | None = None,
+    at_most: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Refuse a parameter that is no number or out of range.
+    """Refuse a parameter that is no finite number or out of range.
 
     Parameters
     ----------
@@ -25,26 +28,28 @@ def check_number(
         Name of the parameter, for the message.
     value : object
         What was given.
-    above, at_least, below : float, optional
-        Limits; `above` and `below` are not allowed themselves.
+    above, at_least, at_most, below : float, optional
+        Limits, at least one of them; `above` and `below` are not allowed themselves.
 
     Raises
     ------
     InputError
-        If `value` is no real number, NaN or outside the limits.
+        If `value` is no finite real number or outside the limits.
     """
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    number = float(value) if good and isinstance(value, numbers.Real) else float("nan")
-    if above is not None:
-        good = good and number > above
-    if at_least is not None:
-        good = good and number >= at_least
-    if below is not None:
-        good = good and number < below
-    if not good or number != number:
-        limits = [("above", above), ("at least", at_least), ("below", below)]
-        allowed = " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
-        raise InputError(f"{name} is {value!r}. It has to be a number {allowed}.".replace(" .", "."))
+    given = [
+        (word, holds, limit)
+        for word, holds, limit in (
+            ("above", operator.gt, above),
+            ("at least", operator.ge, at_least),
+            ("at most", operator.le, at_most),
+            ("below", operator.lt, below),
+        )
+        if limit is not None
+    ]
+    number = _to_float(value)
+    if not math.isfinite(number) or not all(holds(number, limit) for _, holds, limit in given):
+        allowed = " and ".join(f"{word} {limit:g}" for word, _, limit in given)
+        raise InputError(f"{name} is {value!r}. It has to be a number {allowed}.")
 
 
 def check_whole_number(name: str, value: object, *, at_least: int) -> None:
@@ -64,20 +69,34 @@ def check_whole_number(name: str, value: object, *, at_least: int) -> None:
     InputError
         If `value` is no whole number or below `at_least`.
     """
-    good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not good or not isinstance(value, numbers.Integral) or int(value) < at_least:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < at_least:
         raise InputError(f"{name} is {value!r}. It has to be a whole number of at least {at_least}.")
 
 
 def check_jobs(n_jobs: object) -> None:
     """Refuse an `n_jobs` that joblib would not understand.
 
+    Parameters
+    ----------
+    n_jobs : object
+        What was given.
+
     Raises
     ------
     InputError
         If `n_jobs` is neither None nor a whole number other than 0.
     """
-    if n_jobs is None:
-        return
-    if not isinstance(n_jobs, numbers.Integral) or isinstance(n_jobs, bool) or int(n_jobs) == 0:
+    if n_jobs is not None and (
+        not isinstance(n_jobs, numbers.Integral) or isinstance(n_jobs, bool) or int(n_jobs) == 0
+    ):
         raise InputError(f"n_jobs is {n_jobs!r}. It has to be None, a number of jobs, or -1 for all cores.")
+
+
+def _to_float(value: object) -> float:
+    """Give a real number as float, and NaN for anything else."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from birdemb.classify.checks import check_jobs
 from birdemb.classify.reweighting import check_class_weight, reweight
-from birdemb.classify.state import StateReader, StateValue, classes_to_state
+from birdemb.classify.state import StateReader, StateValue
 from birdemb.errors import InputError
 
 __all__ = ["MultiLabelHead"]
@@ -22,15 +25,14 @@ __all__ = ["MultiLabelHead"]
 SMALLEST_CONSTANT = 1e-6
 """A class that was not fitted gets its prior as its probability, kept this far from 0 and 1."""
 
-TASKS = ("multi-label", "binary", "multi-class")
-
 
 class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """The contract of all heads, and everything that they share.
 
     A head gives each class a classifier of its own, "present" against "absent". A subclass says how
     these are fitted and asked, and keeps its parameters as scikit-learn wants them: `__init__` stores,
-    `fit` works and forgets the fit before it.
+    `fit` works and forgets the fit before it. All heads have the parameters `class_weight`, `n_jobs` and
+    `random_state`. ``set_params(n_jobs=...)`` sets the threads of `fit` and of `predict_proba`.
 
     Attributes
     ----------
@@ -48,6 +50,8 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """The short name of the head, as in `birdemb.classify.heads.HEADS`."""
 
     class_weight: str | Mapping[Any, float] | None
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
     classes_: NDArray[Any]
     fitted_classes_: NDArray[np.bool_]
     n_features_in_: int
@@ -66,6 +70,11 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             Weight of each window or, for an indicator matrix, of each entry of it. A weight of 0 in an
             entry masks it: it is unknown whether that class is in that window. A window that weighs
             nothing in every class is as good as absent.
+
+        Returns
+        -------
+        MultiLabelHead
+            This head.
 
         Raises
         ------
@@ -114,7 +123,9 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         columns = np.empty((len(X_checked), len(self.fitted_classes_)))
         columns[:, ~self.fitted_classes_] = self._constant_[~self.fitted_classes_]
         if self.fitted_classes_.any():
-            columns[:, self.fitted_classes_] = self._predict_columns(X_checked)
+            threads = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+            with threadpool_limits(threads, user_api="blas"):
+                columns[:, self.fitted_classes_] = self._predict_columns(X_checked)
         if self._task_ == "multi-label":
             return columns
         if self._task_ == "binary":
@@ -135,6 +146,11 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         -------
         ndarray of shape (n, classes), int64, or (n,)
             An indicator matrix with 1 where the probability is above 0.5; for 1-D labels the likeliest.
+
+        Raises
+        ------
+        InputError
+            If `X` holds NaN or infinity or has another dim than the windows of `fit`.
         """
         probabilities = self.predict_proba(X)
         if self._task_ == "multi-label":
@@ -143,20 +159,25 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return likeliest
 
     def get_state(self) -> dict[str, StateValue]:
-        """Give everything that `fit` learnt, as numeric arrays and plain text.
+        """Give all that a prediction needs of what `fit` learnt, as numeric arrays and plain text.
+
+        Returns
+        -------
+        dict of str to ndarray or str
 
         Raises
         ------
         InputError
-            If the labels of a 1-D `y` were neither numbers nor text.
+            If the head was fitted on 1-D labels.
         """
         check_is_fitted(self, "fitted_classes_")
+        if self._task_ != "multi-label":
+            raise InputError("The head was fitted on 1-D labels. To keep a head, fit it on an indicator matrix.")
         return {
-            "task": self._task_,
-            "classes": classes_to_state(self.classes_),
+            "n_features": np.array(self.n_features_in_, np.int64),
+            "n_classes": np.array(len(self.classes_), np.int64),
             "fitted_classes": self.fitted_classes_,
             "constant": self._constant_,
-            "n_features": np.array(self.n_features_in_),
             **self._get_column_state(),
         }
 
@@ -167,14 +188,20 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         Parameters
         ----------
         params : mapping
-            What `get_params` gave.
+            What `get_params` gave; what it lacks has its default.
         state : mapping
             What `get_state` gave.
+
+        Returns
+        -------
+        MultiLabelHead
+            With all that a prediction needs; what only tells of the fit, as ``n_iter_``, is not there.
 
         Raises
         ------
         InputError
-            If a parameter or a part of the state is missing, too much, or not what it has to be.
+            If there is no such parameter, if a part of the state is missing or too much, or if one of
+            either is not what it has to be.
         """
         unknown = set(params) - set(cls._get_param_names())
         if unknown:
@@ -182,16 +209,13 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         head = cls(**params)
         head._check_params()
         reader = StateReader(state)
-        head._task_ = reader.text("task")
-        if head._task_ not in TASKS:
-            raise InputError(f"The state of a head says task {head._task_!r}, not one of {', '.join(TASKS)}.")
-        head.n_features_in_ = int(reader.array("n_features", ()))
-        if head.n_features_in_ < 1:
-            raise InputError(f"The state of a head says {head.n_features_in_} features.")
-        head.classes_ = reader.classes()
-        columns = 1 if head._task_ == "binary" else len(head.classes_)
-        head.fitted_classes_ = reader.array("fitted_classes", (columns,), "b")
-        head._constant_ = reader.array("constant", (columns,))
+        head._task_ = "multi-label"
+        head.n_features_in_, classes = reader.count("n_features"), reader.count("n_classes")
+        head.fitted_classes_ = reader.array("fitted_classes", (classes,), "b")
+        head._constant_ = reader.array("constant", (classes,))
+        if not ((head._constant_ >= 0) & (head._constant_ <= 1)).all():
+            raise InputError("The part 'constant' in the state of a head holds values that are no probabilities.")
+        head.classes_ = np.arange(classes)
         head._set_column_state(reader, int(head.fitted_classes_.sum()))
         reader.refuse_rest()
         return head
@@ -200,6 +224,7 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def _check_params(self) -> None:
         """Raise InputError for a parameter that is out of range."""
         check_class_weight(self.class_weight)
+        check_jobs(self.n_jobs)
 
     @abstractmethod
     def _fit_columns(

@@ -27,6 +27,10 @@ def head_class(name: str) -> type[MultiLabelHead]:
     name : str
         A key of `HEADS`.
 
+    Returns
+    -------
+    type of MultiLabelHead
+
     Raises
     ------
     InputError
@@ -49,6 +53,10 @@ def make_head(name: str, **params: Any) -> MultiLabelHead:  # noqa: ANN401 - eac
         A key of `HEADS`.
     **params
         Parameters of the head's ``__init__``.
+
+    Returns
+    -------
+    MultiLabelHead
 
     Raises
     ------

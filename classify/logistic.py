@@ -10,8 +10,9 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from birdemb.classify.checks import check_jobs, check_number, check_whole_number
+from birdemb.classify.checks import check_number, check_whole_number
 from birdemb.classify.head import MultiLabelHead
 from birdemb.classify.state import StateReader, StateValue
 from birdemb.classify.transform import InputTransform, check_transform
@@ -27,10 +28,9 @@ class LogisticHead(MultiLabelHead):
     C : float, default=1e-3
         Inverse of the strength of the ridge, as in scikit-learn's ``LogisticRegression``. An embedding has
         a thousand features, most classes have a few dozen windows, and all of a recording's windows are
-        alike: the classes are separable many times over and the ridge alone chooses among the solutions.
-        With BirdNET's embeddings ranking hardly changes between 1e-5 and 1e-3 and falls above that;
-        with `melspec` it rises up to 1e-2. Scikit-learn's own default of 1 is far too weak for both. A
-        strong ridge also pulls probabilities towards 0.5, which calibration undoes.
+        alike: the classes are separable many times over and the ridge alone chooses among the solutions,
+        so that it is much stronger here than scikit-learn's own default. A strong ridge also pulls
+        probabilities towards 0.5, which calibration undoes.
     input_transform : "sqrt" or "none", default="sqrt"
         What is done to the embeddings before they are standardised: the signed square root or nothing.
         Embeddings are non-negative and skewed; see `birdemb.classify.transform.signed_square_root`.
@@ -39,7 +39,8 @@ class LogisticHead(MultiLabelHead):
     max_iter : int, default=200
         Most iterations of L-BFGS for each class.
     n_jobs : int or None, default=None
-        How many classes are fitted at once. None is 1, or what ``joblib.parallel_config`` says.
+        How many classes are fitted at once, and the threads of a prediction. None is one class, or what
+        ``joblib.parallel_config`` says, and as many threads as NumPy uses by itself.
     random_state : int, RandomState or None, default=None
         Nothing here is random; every head has this parameter.
 
@@ -49,7 +50,7 @@ class LogisticHead(MultiLabelHead):
         Weights of the standardised features.
     intercept_ : ndarray of shape (fitted columns,)
     n_iter_ : ndarray of shape (fitted columns,), int64
-        Iterations that each class took.
+        Iterations that each class took; not in the state.
     """
 
     name: ClassVar[str] = "lr"
@@ -75,7 +76,6 @@ class LogisticHead(MultiLabelHead):
         check_number("C", self.C, above=0)
         check_transform(self.input_transform)
         check_whole_number("max_iter", self.max_iter, at_least=1)
-        check_jobs(self.n_jobs)
 
     def _fit_columns(
         self,
@@ -86,11 +86,14 @@ class LogisticHead(MultiLabelHead):
     ) -> None:
         self._transform_ = InputTransform.learn(X, of_windows, self.input_transform)
         standardised = self._transform_.apply(X)
+        params = {"C": self.C, "max_iter": self.max_iter, "random_state": self.random_state}
         # Threads share the one matrix, and most of the time goes to products that release the interpreter.
-        fitted = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(_fit_column)(self._make_regression(), standardised, targets[:, column], weights[:, column])
-            for column in range(targets.shape[1])
-        )
+        # Within a class the products keep to one thread: classes at once would wait for each other's.
+        with threadpool_limits(1, user_api="blas"):
+            fitted = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+                delayed(LogisticRegression(**params).fit)(standardised, target, weight)
+                for target, weight in zip(targets.T, weights.T, strict=True)
+            )
         self.coef_ = np.empty((len(fitted), X.shape[1]), dtype=X.dtype)
         self.intercept_ = np.empty(len(fitted), dtype=X.dtype)
         self.n_iter_ = np.empty(len(fitted), dtype=np.int64)
@@ -99,28 +102,14 @@ class LogisticHead(MultiLabelHead):
             self.intercept_[column] = regression.intercept_[0]
             self.n_iter_[column] = regression.n_iter_[0]
 
-    def _make_regression(self) -> LogisticRegression:
-        return LogisticRegression(C=self.C, max_iter=self.max_iter, random_state=self.random_state)
-
     def _predict_columns(self, X: NDArray[Any]) -> NDArray[Any]:
         probabilities: NDArray[Any] = expit(self._transform_.apply(X) @ self.coef_.T + self.intercept_)
         return probabilities
 
     def _get_column_state(self) -> dict[str, StateValue]:
-        learnt = {"coef": self.coef_, "intercept": self.intercept_, "n_iter": self.n_iter_}
-        return {**self._transform_.get_state(), **learnt}
+        return {**self._transform_.get_state(), "coef": self.coef_, "intercept": self.intercept_}
 
     def _set_column_state(self, reader: StateReader, columns: int) -> None:
         self._transform_ = InputTransform.read_state(reader, self.input_transform, self.n_features_in_)
         self.coef_ = reader.array("coef", (columns, self.n_features_in_))
         self.intercept_ = reader.array("intercept", (columns,))
-        self.n_iter_ = reader.array("n_iter", (columns,))
-
-
-def _fit_column(
-    regression: LogisticRegression,
-    X: NDArray[Any],
-    target: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-) -> LogisticRegression:
-    return regression.fit(X, target, sample_weight=weights)

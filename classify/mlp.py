@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.utils import check_random_state
@@ -45,14 +48,16 @@ class MLPHead(MultiLabelHead):
     weight_decay : float, default=0.01
         Decoupled ridge of AdamW on the weights, not on the biases.
     epochs : int or None, default=None
-        Passes over the windows. None takes as many as make about 1,000 steps, from 10 for large data to
-        60 for small data: a few hundred windows need many passes, and twenty thousand would take minutes.
+        Passes over the windows. None takes as many as make 1,000 steps, but at least 10 and at most 60:
+        small data need many passes, and large data would take long.
     batch_size : int, default=256
         Windows in a step.
     input_transform : "sqrt" or "none", default="sqrt"
         What is done to the embeddings before they are standardised: the signed square root or nothing.
     class_weight : "balanced", dict or None, default="balanced"
         See `birdemb.classify.reweighting.reweight`. A dict maps labels to weights, for a 1-D `y` alone.
+    n_jobs : int or None, default=None
+        Threads of the training, and of a prediction. None leaves PyTorch's and NumPy's own; -1 is all cores.
     random_state : int, RandomState or None, default=None
         Seed of the first weights, the order of the windows, and dropout. Nobody else's random numbers
         are touched.
@@ -83,6 +88,7 @@ class MLPHead(MultiLabelHead):
         batch_size: int = 256,
         input_transform: str = "sqrt",
         class_weight: str | Mapping[Any, float] | None = "balanced",
+        n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden = hidden
@@ -93,6 +99,7 @@ class MLPHead(MultiLabelHead):
         self.batch_size = batch_size
         self.input_transform = input_transform
         self.class_weight = class_weight
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def _check_params(self) -> None:
@@ -171,7 +178,7 @@ class MLPHead(MultiLabelHead):
         steps = epochs * batches
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share_of_rate(step, steps))
         cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits
-        with torch.enable_grad():
+        with _limit_threads(torch, self.n_jobs), torch.enable_grad():
             for _ in range(epochs):
                 order = torch.from_numpy(rng.permutation(len(X)))
                 for batch in order.split(self.batch_size):
@@ -214,6 +221,18 @@ class MLPHead(MultiLabelHead):
         shapes = list(pairwise(sizes))
         self.coefs_ = [reader.array(f"coef_{layer}", shape) for layer, shape in enumerate(shapes)]
         self.intercepts_ = [reader.array(f"intercept_{layer}", shape[1:]) for layer, shape in enumerate(shapes)]
+
+
+@contextmanager
+def _limit_threads(torch: ModuleType, n_jobs: int | None) -> Iterator[None]:
+    """Let PyTorch use so many threads in the block; None leaves its own."""
+    before = torch.get_num_threads()
+    if n_jobs is not None:
+        torch.set_num_threads(effective_n_jobs(n_jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _share_of_rate(step: int, steps: int) -> float:

@@ -15,6 +15,11 @@ __all__ = ["check_class_weight", "reweight"]
 def check_class_weight(class_weight: object) -> None:
     """Refuse a `class_weight` that no head knows.
 
+    Parameters
+    ----------
+    class_weight : object
+        What was given.
+
     Raises
     ------
     InputError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from birdemb.errors import InputError
 
-__all__ = ["StateReader", "StateValue", "classes_to_state"]
+__all__ = ["StateReader", "StateValue"]
 
 StateValue = NDArray[Any] | str
 
@@ -30,14 +29,46 @@ class StateReader:
         self._used: set[str] = set()
 
     def text(self, key: str) -> str:
-        """Give the text `key`."""
+        """Give the text `key`.
+
+        Parameters
+        ----------
+        key : str
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        InputError
+            If the part is missing or no text.
+        """
         value = self._get(key)
         if not isinstance(value, str):
             raise InputError(f"The part {key!r} in the state of a head has to be text.")
         return value
 
-    def array(self, key: str, shape: tuple[int, ...], kinds: str = "iuf") -> NDArray[Any]:
-        """Give the array `key`, which must have this shape, one of these kinds of dtype, and finite values."""
+    def array(self, key: str, shape: tuple[int, ...], kinds: str = "f") -> NDArray[Any]:
+        """Give the array `key`.
+
+        Parameters
+        ----------
+        key : str
+        shape : tuple of int
+            The shape that it must have.
+        kinds : str
+            The kinds of dtype that it may have, as ``dtype.kind`` names them.
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        InputError
+            If the part is missing, has another shape or kind, or holds NaN or infinity.
+        """
         value = self._get(key)
         if isinstance(value, str) or value.dtype.kind not in kinds or value.shape != shape:
             got = "text" if isinstance(value, str) else f"{value.dtype} of shape {value.shape}"
@@ -46,23 +77,35 @@ class StateReader:
             raise InputError(f"The part {key!r} in the state of a head holds NaN or infinity.")
         return value
 
-    def classes(self) -> NDArray[Any]:
-        """Give the array of labels that `classes_to_state` turned into a part of the state."""
-        value = self._get("classes")
-        if isinstance(value, str):
-            try:
-                labels = json.loads(value)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"The classes in the state of a head are no JSON ({error}).") from error
-            if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-                raise InputError("The classes in the state of a head are no list of text.")
-            value = np.array(labels, dtype=np.str_)
-        if value.ndim != 1 or len(value) == 0:
-            raise InputError(f"The classes in the state of a head have the shape {value.shape}, not (classes,).")
-        return value
+    def count(self, key: str) -> int:
+        """Give the number `key`, a whole one of at least 1.
+
+        Parameters
+        ----------
+        key : str
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        InputError
+            If the part is missing or no such number.
+        """
+        count = int(self.array(key, (), "iu"))
+        if count < 1:
+            raise InputError(f"The part {key!r} in the state of a head is {count}; expected at least 1.")
+        return count
 
     def refuse_rest(self) -> None:
-        """Raise InputError if the state has parts that nothing read."""
+        """Refuse a state with parts that nothing read.
+
+        Raises
+        ------
+        InputError
+            If there are any.
+        """
         rest = set(self._state) - self._used
         if rest:
             raise InputError(f"The state of a head holds parts that nothing uses: {', '.join(sorted(rest))}.")
@@ -72,23 +115,3 @@ class StateReader:
             raise InputError(f"The state of a head lacks the part {key!r}.")
         self._used.add(key)
         return self._state[key]
-
-
-def classes_to_state(classes: NDArray[Any]) -> StateValue:
-    """Turn labels into a part of a state: numbers stay an array, text becomes a JSON list.
-
-    Parameters
-    ----------
-    classes : ndarray of shape (classes,)
-
-    Raises
-    ------
-    InputError
-        If the labels are neither numbers nor text.
-    """
-    if classes.dtype.kind in "biuf":
-        return classes
-    labels = classes.tolist()
-    if not all(isinstance(label, str) for label in labels):
-        raise InputError("Only labels that are numbers or text can be kept in a state.")
-    return json.dumps(labels)

@@ -20,6 +20,11 @@ TRANSFORMS = ("sqrt", "none")
 def check_transform(transform: object) -> None:
     """Refuse a transform that does not exist.
 
+    Parameters
+    ----------
+    transform : object
+        What was given.
+
     Raises
     ------
     InputError
@@ -83,30 +88,60 @@ class InputTransform:
             Weight of each window in the mean and the standard deviation.
         kind : str
             One of `TRANSFORMS`.
+
+        Returns
+        -------
+        InputTransform
         """
         scaler = StandardScaler().fit(_transform(X, kind), sample_weight=weights)
         return cls(kind, scaler.mean_.astype(np.float64), scaler.scale_.astype(np.float64))
 
     def apply(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Transform `X` of shape (n, dim); the result has its shape and dtype."""
+        """Transform embeddings.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, dim), float32 or float64
+
+        Returns
+        -------
+        ndarray of the same shape and dtype
+        """
         transformed: NDArray[Any] = _transform(X, self.kind) - self.mean.astype(X.dtype)
         transformed /= self.scale.astype(X.dtype)
         return transformed
 
     def get_state(self) -> dict[str, StateValue]:
-        """Give the arrays that, with `kind`, make up this transform."""
+        """Give the arrays that, with `kind`, make up this transform.
+
+        Returns
+        -------
+        dict of str to ndarray
+        """
         return {"mean": self.mean, "scale": self.scale}
 
     @classmethod
     def read_state(cls, reader: StateReader, kind: str, dim: int) -> InputTransform:
-        """Rebuild the transform of embeddings of size `dim` from the state of a head.
+        """Rebuild the transform from the state of a head.
+
+        Parameters
+        ----------
+        reader : StateReader
+        kind : str
+            One of `TRANSFORMS`.
+        dim : int
+            Size of an embedding.
+
+        Returns
+        -------
+        InputTransform
 
         Raises
         ------
         InputError
             If the arrays do not fit, or if a scale is 0 or less.
         """
-        mean, scale = reader.array("mean", (dim,), "f"), reader.array("scale", (dim,), "f")
+        mean, scale = reader.array("mean", (dim,)), reader.array("scale", (dim,))
         if not np.all(scale > 0):
             raise InputError("The part 'scale' in the state of a head holds values that are not above 0.")
         return cls(kind, mean, scale)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 from birdemb.errors import InputError
 
 __all__ = ["check_trees", "shorten"]
 
 END = "end of trees\n"
+# Python's own int and float take more than LightGBM writes: 1_0, nan, other white space.
+WHOLE = re.compile(r"-?\d+")
+REAL = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 CATEGORICAL_SPLIT = 1
 SPLIT_FIELDS = ("split_feature", "decision_type", "left_child", "right_child")
 COUNT_FIELDS = (
@@ -26,6 +32,10 @@ def shorten(text: str) -> str:
     ----------
     text : str
         What ``Booster.model_to_string`` gave.
+
+    Returns
+    -------
+    str
     """
     trees, end, _ = text.partition(END)
     return trees + end
@@ -35,7 +45,8 @@ def check_trees(text: str, features: int) -> None:
     """Refuse trees that do not hold together.
 
     LightGBM trusts its files: it follows offsets and numbers of nodes without a look at their range, so
-    that a wrong one reads foreign memory or never ends. Here every number that it follows is checked.
+    that a wrong one reads foreign memory or never ends. Here every number that it follows is checked, and
+    that the values of the leaves are finite.
 
     Parameters
     ----------
@@ -72,7 +83,7 @@ def _check(text: str, features: int) -> None:
     for key in ("feature_names", "feature_infos"):
         if len(header[key].split()) != features:
             raise ValueError(f"{key} names other features")
-    for number, size in enumerate(map(int, header["tree_sizes"].split())):
+    for number, size in enumerate(_whole_numbers(header["tree_sizes"])):
         if size < 1 or not text.startswith(f"Tree={number}\n", start):
             raise ValueError(f"tree {number} is not where it should be")
         _check_tree(_fields(text[start : start + size]), features)
@@ -91,18 +102,29 @@ def _fields(block: str) -> dict[str, str]:
     return fields
 
 
+def _numbers(text: str, pattern: re.Pattern[str]) -> list[str]:
+    values = text.split(" ")
+    for value in values:
+        if not pattern.fullmatch(value) or not math.isfinite(float(value)):
+            raise ValueError(f"{value!r} is no such number as it should be")
+    return values
+
+
+def _whole_numbers(text: str) -> list[int]:
+    return [int(value) for value in _numbers(text, WHOLE)]
+
+
 def _check_tree(fields: dict[str, str], features: int) -> None:
-    leaves = int(fields["num_leaves"])
+    (leaves,) = _whole_numbers(fields["num_leaves"])
     if leaves < 1 or fields["num_cat"] != "0" or fields["is_linear"] != "0":
         raise ValueError("a tree is not plain and numeric")
-    if len([float(value) for value in fields["leaf_value"].split()]) != leaves:
+    if len(_numbers(fields["leaf_value"], REAL)) != leaves:
         raise ValueError("a tree lacks values of leaves")
     if leaves == 1:
         return
     splits = leaves - 1
-    whole = {key: [int(value) for value in fields[key].split()] for key in SPLIT_FIELDS}
-    thresholds = [float(value) for value in fields["threshold"].split()]
-    if len(thresholds) != splits or any(len(values) != splits for values in whole.values()):
+    whole = {key: _whole_numbers(fields[key]) for key in SPLIT_FIELDS}
+    if len(_numbers(fields["threshold"], REAL)) != splits or any(len(values) != splits for values in whole.values()):
         raise ValueError("a tree lacks splits")
     if any(kind & CATEGORICAL_SPLIT or not 0 <= kind < 16 for kind in whole["decision_type"]):
         raise ValueError("a tree has a split of an unknown kind")
@@ -117,5 +139,5 @@ def _check_tree(fields: dict[str, str], features: int) -> None:
         raise ValueError("a tree has nodes that do not hang together")
     for key in COUNT_FIELDS:
         wanted = leaves if key.startswith("leaf") else splits
-        if key in fields and len([float(value) for value in fields[key].split()]) != wanted:
+        if key in fields and len(_numbers(fields[key], REAL)) != wanted:
             raise ValueError(f"a tree has a wrong number of {key}")

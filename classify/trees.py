@@ -11,7 +11,7 @@ from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from birdemb.classify.checks import check_jobs, check_number, check_whole_number
+from birdemb.classify.checks import check_number, check_whole_number
 from birdemb.classify.head import MultiLabelHead
 from birdemb.classify.state import StateReader, StateValue
 from birdemb.classify.tree_text import check_trees, shorten
@@ -23,9 +23,9 @@ __all__ = ["LightGBMHead"]
 class LightGBMHead(MultiLabelHead):
     """LightGBM, one model for each class, all of them from one binned data set.
 
-    Sorting a thousand features into bins takes longer than growing the trees of one class, and does not
-    depend on the class. So the windows are binned once, and only the labels and the weights change from
-    class to class. The trees are those of a fit from scratch.
+    Sorting the features into bins is much of the work and does not depend on the class. So the windows are
+    binned once, and only the labels and the weights change from class to class. The trees are those of a
+    fit from scratch.
 
     Parameters
     ----------
@@ -36,22 +36,22 @@ class LightGBMHead(MultiLabelHead):
     num_leaves : int, default=4
         Most leaves of a tree.
     min_data_in_leaf : int, default=1
-        Fewest windows in a leaf. LightGBM's own 20 shuts out classes with a single recording, which have
-        1 to 12 windows. LightGBM derives the count from the second derivatives of the loss, so that a
+        Fewest windows in a leaf. LightGBM's own default shuts out classes with a single recording, which
+        have a few windows. LightGBM derives the count from the second derivatives of the loss, so that a
         window of a rare class, with its large balanced weight, counts for many.
     min_sum_hessian : float, default=1e-3
         Least sum of the second derivatives in a leaf.
     feature_fraction : float, default=0.02
         Share of the features that each tree may use. The features of an embedding say the same many times
-        over, and a class has few windows: with 20 features in a thousand the trees differ and their sum is
-        far better than with 200 (mean average precision about .65 in place of .45 on 14 species with one
-        recording each), and it is faster.
+        over, and a class has few windows: with few features the trees differ more from each other, which is
+        what their sum lives on, and they are grown faster.
     lambda_l2 : float, default=1.0
         Ridge on the values of the leaves.
     class_weight : "balanced", dict or None, default="balanced"
         See `birdemb.classify.reweighting.reweight`. A dict maps labels to weights, for a 1-D `y` alone.
     n_jobs : int or None, default=None
-        Threads; the trees do not depend on it. None is 1, or what ``joblib.parallel_config`` says.
+        Threads of `fit` and of a prediction; the trees do not depend on it. None is 1, or what
+        ``joblib.parallel_config`` says.
     random_state : int, RandomState or None, default=None
         Seed of the choice of features.
 
@@ -94,11 +94,8 @@ class LightGBMHead(MultiLabelHead):
         check_whole_number("num_leaves", self.num_leaves, at_least=2)
         check_whole_number("min_data_in_leaf", self.min_data_in_leaf, at_least=0)
         check_number("min_sum_hessian", self.min_sum_hessian, at_least=0)
-        check_number("feature_fraction", self.feature_fraction, above=0)
+        check_number("feature_fraction", self.feature_fraction, above=0, at_most=1)
         check_number("lambda_l2", self.lambda_l2, at_least=0)
-        check_jobs(self.n_jobs)
-        if self.feature_fraction > 1:
-            raise InputError(f"feature_fraction is {self.feature_fraction!r}. It has to be a share, at most 1.")
 
     def _fit_columns(
         self,
@@ -145,8 +142,7 @@ class LightGBMHead(MultiLabelHead):
     def _predict_columns(self, X: NDArray[Any]) -> NDArray[Any]:
         threads = effective_n_jobs(self.n_jobs)
         probabilities = np.empty((len(X), len(self._boosters_)))
-        # Class by class: the trees of one class stay in the processor's cache. One joined model of all
-        # classes, which copies each window once, took twice as long.
+        # Class by class: the trees of one class stay in the processor's cache.
         for column, booster in enumerate(self._boosters_):
             probabilities[:, column] = booster.predict(X, num_threads=threads)
         return probabilities

@@ -19,26 +19,15 @@ from numpy.typing import NDArray
 from birdemb.embed.containers import refuse_missing_end, refuse_short_container
 from birdemb.errors import InputError, RecordingError
 
-__all__ = ["AUDIO_SUFFIXES", "HIGHEST_SAMPLE_RATE", "RESAMPLER", "Decoder", "find_recordings"]
+__all__ = ["AUDIO_SUFFIXES", "HIGHEST_SAMPLE_RATE", "OTHER_SUFFIXES", "RESAMPLER", "Decoder", "find_recordings"]
 
 AUDIO_SUFFIXES = frozenset(
-    {
-        ".aif",
-        ".aiff",
-        ".au",
-        ".caf",
-        ".flac",
-        ".mp3",
-        ".oga",
-        ".ogg",
-        ".opus",
-        ".rf64",
-        ".w64",
-        ".wav",
-        ".wave",
-    }
+    {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".w64", ".wav", ".wave"}
 )
-"""File name endings, in lower case, that make a file a recording."""
+"""File name endings, in lower case, of recordings that libsndfile reads."""
+
+OTHER_SUFFIXES = frozenset({".3gp", ".aac", ".amr", ".ape", ".m4a", ".wac", ".wma", ".wv"})
+"""Endings of recordings that it does not read: they are found too, so that they are reported."""
 
 HIGHEST_SAMPLE_RATE = 500_000
 """In Hz; the fastest full-spectrum bat detectors record at this rate."""
@@ -53,7 +42,8 @@ def find_recordings(path: Path) -> list[Path]:
     """List the recordings at `path`, sorted by name: itself if it is a file, else those in the folder and below.
 
     Links to folders are followed, each folder once. Names that begin with a dot are left out: they are
-    other programs' notes, such as macOS's ``._x.wav``.
+    other programs' notes, such as macOS's ``._x.wav``. Recordings in a form that cannot be read, folders whose
+    name is a recording's, and folders that may not be read are listed too, so that a run reports them.
 
     Parameters
     ----------
@@ -71,30 +61,34 @@ def find_recordings(path: Path) -> list[Path]:
         If there is no such path, or no recording in it.
     """
     if path.is_file():
-        if path.suffix.lower() not in AUDIO_SUFFIXES:
+        if not _is_audio(path.name):
             raise InputError(f"{path} is no recording by its name; expected one of {_suffixes()}.")
         return [path]
     if not path.is_dir():
         raise InputError(f"There is no folder or file {path} (looked from {Path.cwd()}). Check the path.")
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for folder, subfolders, names in os.walk(path, followlinks=True):
+    locked: list[Path] = []
+    for folder, subfolders, names in os.walk(
+        path, followlinks=True, onerror=lambda error: locked.append(Path(error.filename))
+    ):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        # A folder called x.wav is listed too, so that it is reported and not passed over.
-        audio_folders = [name for name in subfolders if Path(name).suffix.lower() in AUDIO_SUFFIXES]
+        named_like_audio = [name for name in subfolders if _is_audio(name)]
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         found += [
-            Path(folder, name)
-            for name in names + audio_folders
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
+            Path(folder, name) for name in names + named_like_audio if not name.startswith(".") and _is_audio(name)
         ]
-    if not found:
+    if not found and not locked:
         raise InputError(f"No recording in {path}: no file there or below ends in one of {_suffixes()}.")
-    return sorted(found)
+    return sorted({*found, *locked})
+
+
+def _is_audio(name: str) -> bool:
+    return Path(name).suffix.lower() in AUDIO_SUFFIXES | OTHER_SUFFIXES
 
 
 def _suffixes() -> str:
@@ -146,6 +140,9 @@ class Decoder:
         ndarray of shape (samples,), float32
             Consecutive parts of the recording at `sample_rate`. Full scale is 1; float files may exceed it.
         """
+        suffix = self.path.suffix.lower()
+        if suffix in OTHER_SUFFIXES:
+            raise RecordingError("decode", f"libsndfile does not read {suffix} files; convert it to FLAC")
         if self.path.stat().st_size == 0:
             raise RecordingError("read", "the file is empty (0 bytes)")
         try:

@@ -11,6 +11,8 @@ is kept as it is, up to the global mean that BirdNET's authors call the embeddin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,9 @@ from birdemb.embed.encoder import Encoder
 from birdemb.embed.windows import place_frames
 from birdemb.errors import InputError
 
-__all__ = ["BirdNetEncoder"]
+__all__ = ["BirdNetEncoder", "Network", "build_network"]
 
+_SPECTROGRAM_SHAPE = "[?,511,96,2]"  # frames, mel bands, the two spectrograms
 _FRAMES_AT_ONCE = 4  # more gain nothing on a CPU and cost memory
 
 
@@ -36,22 +39,23 @@ class BirdNetEncoder(Encoder):
     A longer window is covered evenly by frames whose embeddings are averaged.
     """
 
-    def __init__(self, card: Card, *, window: float = 5.0, weights: Path | None = None, threads: int = 1) -> None:
-        super().__init__(card, window=window, weights=weights, threads=threads)
+    def __init__(self, card: Card, *, window: float = 5.0, weights: Path | None = None) -> None:
+        super().__init__(card, window=window, weights=weights)
         if weights is None:
             raise InputError(f"{card.name} was given no weights.")
         self._frame_samples = round(card.frame_seconds * card.sample_rate)
         self._frame_starts = [round(s * card.sample_rate) for s in place_frames(window, card.frame_seconds)]
-        core, model = _rebuild(weights, self._frame_samples)
+        network = build_network(weights, self._frame_samples, card.dim)
         settings = {
-            "INFERENCE_NUM_THREADS": threads,
+            # Work is spread over processes, which scales better than threads.
+            "INFERENCE_NUM_THREADS": 1,
             "NUM_STREAMS": 1,
             # Said outright, as OpenVINO would choose bf16 by itself on processors that have it.
             "INFERENCE_PRECISION_HINT": "f32",
             # Pinned, the threads of all worker processes would share the same first core.
             "ENABLE_CPU_PINNING": False,
         }
-        self._network = core.compile_model(model, "CPU", settings)
+        self._network = network.core.compile_model(network.embeddings, "CPU", settings)
 
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         short = self._frame_samples - windows.shape[1]
@@ -71,20 +75,54 @@ def _integers(*values: int) -> NDArray[np.int64]:
     return np.array(values, np.int64)
 
 
-def _rebuild(weights: Path, frame_samples: int) -> tuple[ov.Core, ov.Model]:
-    """Read the TFLite file and put the convolutions in the place of its spectrograms."""
+@dataclass(frozen=True)
+class Network:
+    """BirdNET, not yet compiled: each model takes frames of shape (n, samples), float32.
+
+    Parameters
+    ----------
+    core : openvino.Core
+        Compiles them.
+    spectrograms : openvino.Model
+        Gives the two mel spectrograms, shape (n, 511, 96, 2), float32: the front end alone.
+    embeddings : openvino.Model
+        Gives the embeddings, shape (n, dim), float32: the whole.
+    """
+
+    core: ov.Core
+    spectrograms: ov.Model
+    embeddings: ov.Model
+
+
+def build_network(weights: Path, frame_samples: int, dim: int) -> Network:
+    """Read the TFLite file and put the convolutions in the place of its spectrograms.
+
+    Parameters
+    ----------
+    weights : Path
+        The official FP32 file.
+    frame_samples : int
+        Length of a frame at 48 kHz.
+    dim : int
+        Width of an embedding.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    InputError
+        If this version of OpenVINO reads the file into another graph.
+    """
     core = ov.Core()
     # OpenVINO's reader knows no RFFT2D; as the node is cut away below, anything may stand in for it.
     core.add_extension(ConversionExtension("RFFT2D", lambda node: [ops.relu(node.get_input(0)).output(0)]))
     graph = core.read_model(weights)
     nodes = graph.get_ordered_ops()
     constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
-    spectrograms = next(
-        node
-        for node in nodes
-        if node.get_type_name() == "Concat" and node.get_output_partial_shape(0).rank.get_length() == 4
-    )
-    embedding = [node for node in nodes if node.get_type_name() == "ReduceMean"][-1]
+    spectrograms = _find_only(nodes, "Concat", _SPECTROGRAM_SHAPE)
+    embedding = _find_only(nodes, "ReduceMean", f"[?,{dim}]")
 
     waveform = ops.parameter([-1, frame_samples], np.float32, name="waveform")
     scaled, offset = _scale(waveform)
@@ -92,7 +130,22 @@ def _rebuild(weights: Path, frame_samples: int) -> tuple[ov.Core, ov.Model]:
     stacked = ops.transpose(ops.concat(bands, 3), _integers(0, 2, 1, 3))
     for reader in list(spectrograms.output(0).get_target_inputs()):
         reader.replace_source_output(stacked.output(0))
-    return core, ov.Model([ops.result(embedding.output(0))], [waveform], "birdnet-2.4")
+    return Network(
+        core,
+        ov.Model([ops.result(stacked.output(0))], [waveform], "birdnet-2.4-spectrograms"),
+        ov.Model([ops.result(embedding.output(0))], [waveform], "birdnet-2.4"),
+    )
+
+
+def _find_only(nodes: Sequence[ov.Node], kind: str, shape: str) -> ov.Node:
+    """Find the one node of a kind and an output shape; anything else means that OpenVINO reads the file otherwise."""
+    found = [node for node in nodes if node.get_type_name() == kind and str(node.get_output_partial_shape(0)) == shape]
+    if len(found) != 1:
+        raise InputError(
+            f"OpenVINO {ov.__version__} reads BirdNET's file into another graph than expected: {len(found)} nodes "
+            f"{kind} of shape {shape}, expected 1. Install the version of OpenVINO that constraints.txt names."
+        )
+    return found[0]
 
 
 def _scale(waveform: ov.Node) -> tuple[ov.Node, ov.Node]:

@@ -6,11 +6,14 @@ import difflib
 import tomllib
 from dataclasses import dataclass, fields
 from importlib.resources import files
-from typing import Any
 
 from birdemb.errors import InputError
 
 __all__ = ["Card", "Weights", "list_cards", "load_card"]
+
+KINDS = ("birdnet", "melspec")
+POOLINGS = ("mean",)
+LEVELS = ("none",)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Card:
     sample_rate : int
         In Hz.
     frame_seconds : float
-        What the network hears at once.
+        What the network hears at once; 0 for one that hears any window whole.
     dim : int
         Width of an embedding.
     pooling : str
@@ -84,15 +87,48 @@ class Card:
     level: str
     weights: Weights | None = None
 
+    def __post_init__(self) -> None:
+        # A card must not say what no encoder does: it would change the identity and not the embeddings.
+        for key, allowed in (("kind", KINDS), ("pooling", POOLINGS), ("level", LEVELS)):
+            if getattr(self, key) not in allowed:
+                raise InputError(
+                    f"The card of {self.name} has {key} = {getattr(self, key)!r}; expected {' or '.join(allowed)}."
+                )
+        for key in ("sample_rate", "dim"):
+            if getattr(self, key) < 1:
+                raise InputError(f"The card of {self.name} has {key} = {getattr(self, key)}; expected 1 or more.")
+        if self.frame_seconds < 0:
+            raise InputError(f"The card of {self.name} has frame_seconds = {self.frame_seconds}; expected 0 or more.")
+
 
 def list_cards() -> list[Card]:
-    """Read every card that birdemb brings, sorted by name."""
-    cards = [_read_card(entry.read_text(encoding="utf-8"), entry.name) for entry in _card_files()]
+    """Read every card that birdemb brings.
+
+    Returns
+    -------
+    list of Card
+        Sorted by name.
+
+    Raises
+    ------
+    InputError
+        If a card is not as it has to be.
+    """
+    files_of_cards = [entry for entry in files("birdemb.models").iterdir() if entry.name.endswith(".toml")]
+    cards = [_read_card(entry.read_text(encoding="utf-8"), entry.name) for entry in files_of_cards]
     return sorted(cards, key=lambda card: card.name)
 
 
 def load_card(name: str) -> Card:
     """Read the card of one encoder.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Card
 
     Raises
     ------
@@ -112,10 +148,6 @@ def load_card(name: str) -> Card:
     return cards[name]
 
 
-def _card_files() -> list[Any]:
-    return [entry for entry in files("birdemb.models").iterdir() if entry.name.endswith(".toml")]
-
-
 def _read_card(text: str, source: str) -> Card:
     entries = tomllib.loads(text)
     weights = entries.pop("weights", None)
@@ -126,4 +158,4 @@ def _read_card(text: str, source: str) -> Card:
     try:
         return Card(**entries, weights=Weights(**weights) if weights else None)
     except TypeError as error:
-        raise InputError(f"The card {source} is not complete: {error}.") from error
+        raise InputError(f"The card {source} is not complete, or holds the wrong types: {error}.") from error

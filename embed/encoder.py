@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from birdemb.defaults import DEFAULT_ENCODER
 from birdemb.embed.card import Card, load_card
 from birdemb.embed.windows import place_frames
 from birdemb.errors import InputError
 
-__all__ = ["DEFAULT_ENCODER", "Encoder", "load_encoder"]
+__all__ = ["Encoder", "load_encoder"]
 
-DEFAULT_ENCODER = "birdnet-2.4"
-
-_KINDS = {
+_MODULES = {
     "birdnet": "birdemb.embed.birdnet:BirdNetEncoder",
     "melspec": "birdemb.embed.melspec:MelspecEncoder",
 }
@@ -35,18 +34,15 @@ class Encoder(ABC):
         Length in seconds of the windows that it will be given.
     weights : Path, optional
         Checked weights, for an encoder that has any.
-    threads : int
-        Threads that `encode` may use.
     """
 
-    method = 1
+    revision = 1
     """Raised when the arithmetic of an encoder changes, so that older embeddings are not taken for its own."""
 
-    def __init__(self, card: Card, *, window: float = 5.0, weights: Path | None = None, threads: int = 1) -> None:
+    def __init__(self, card: Card, *, window: float = 5.0, weights: Path | None = None) -> None:
         self.card = card
         self.window = window
         self.weights = weights
-        self.threads = threads
 
     @property
     def window_samples(self) -> int:
@@ -58,7 +54,7 @@ class Encoder(ABC):
         """All that the embeddings depend on, as JSON: two encoders agree exactly where their identities do."""
         return {
             "encoder": self.card.name,
-            "method": self.method,
+            "revision": self.revision,
             "weights_sha256": self.card.weights.sha256 if self.card.weights else None,
             "precision": "f32",
             "sample_rate": self.card.sample_rate,
@@ -101,9 +97,7 @@ class Encoder(ABC):
         """Do what `encode` says, for at least one window of the right shape."""
 
 
-def load_encoder(
-    name: str = DEFAULT_ENCODER, *, window: float = 5.0, weights: Path | None = None, threads: int = 1
-) -> Encoder:
+def load_encoder(name: str = DEFAULT_ENCODER, *, window: float = 5.0, weights: Path | None = None) -> Encoder:
     """Make an encoder ready.
 
     Parameters
@@ -114,8 +108,6 @@ def load_encoder(
         Length in seconds of the windows that it will be given.
     weights : Path, optional
         A weights file or a folder with one; where to look without it says `find_weights`.
-    threads : int
-        Threads that it may use.
 
     Returns
     -------
@@ -139,6 +131,6 @@ def load_encoder(
         from birdemb.embed.weights import find_weights  # not needed without weights
 
         weights = find_weights(card, weights)
-    module, _, kind = _KINDS[card.kind].partition(":")
-    encoder: Encoder = getattr(import_module(module), kind)(card, window=window, weights=weights, threads=threads)
+    module, _, kind = _MODULES[card.kind].partition(":")
+    encoder: Encoder = getattr(import_module(module), kind)(card, window=window, weights=weights)
     return encoder

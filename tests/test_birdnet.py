@@ -8,6 +8,7 @@ from openvino.frontend import ConversionExtension
 
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.windows import WindowGrid, stream_windows
+from birdemb.errors import InputError
 
 FRAME = 144_000
 EMBEDDING = "model/GLOBAL_AVG_POOL/Mean"
@@ -58,15 +59,15 @@ def litert(birdnet_weights):
     return encode
 
 
-def assert_same(ours, expected):
-    assert np.abs(ours - expected).max() < 1e-3
+def assert_same(ours, expected, limit=1e-3):
+    assert np.abs(ours - expected).max() < limit
     norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(expected, axis=1)
     assert ((ours * expected).sum(axis=1) / norms).min() > 0.99999
 
 
 @pytest.fixture(scope="module")
 def frames(birdnet_weights):
-    return load_encoder("birdnet-2.4", window=3.0, weights=birdnet_weights, threads=2)
+    return load_encoder("birdnet-2.4", window=3.0, weights=birdnet_weights)
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +112,13 @@ def test_frames_of_a_real_soundscape_are_litert_s(frames, litert, recordings):
     path = recordings / "soundscapes" / "soundscape_0000001.ogg"
     windows = np.concatenate([part for part, _ in stream_windows(path, 48_000, WindowGrid(3.0, 3.0))])
     assert len(windows) == 40
-    assert_same(frames.encode(windows), litert(windows))
+    assert_same(frames.encode(windows), litert(windows), limit=2e-4)
 
 
 def test_window_of_5_s_is_the_mean_of_the_frames_at_0_and_2_s(birdnet_weights, litert, recordings):
     path = recordings / "soundscapes" / "soundscape_0000001.ogg"
     windows = np.concatenate([part for part, _ in stream_windows(path, 48_000, WindowGrid())])
-    encoder = load_encoder("birdnet-2.4", weights=birdnet_weights, threads=2)
+    encoder = load_encoder("birdnet-2.4", weights=birdnet_weights)
     expected = (litert(windows[:, :FRAME]) + litert(windows[:, 96_000:])) / 2
     assert_same(encoder.encode(windows), expected)
     assert encoder.identity["frame_starts"] == [0.0, 2.0]
@@ -158,7 +159,13 @@ def test_values_are_the_pinned_ones(frames, name):
 
 
 def test_short_window_is_padded_with_zeros(birdnet_weights, frames):
-    short = load_encoder("birdnet-2.4", window=1.0, weights=birdnet_weights, threads=2)
+    short = load_encoder("birdnet-2.4", window=1.0, weights=birdnet_weights)
     window = signals()["sweep"][None, :48_000]
     padded = np.pad(window, ((0, 0), (0, FRAME - 48_000)))
     np.testing.assert_array_equal(short.encode(window), frames.encode(padded))
+
+
+def test_graph_that_openvino_reads_otherwise_is_refused(birdnet_weights, monkeypatch):
+    monkeypatch.setattr("birdemb.embed.birdnet._SPECTROGRAM_SHAPE", "[?,512,96,2]")
+    with pytest.raises(InputError, match=r"OpenVINO .* 0 nodes Concat of shape"):
+        load_encoder("birdnet-2.4", weights=birdnet_weights)

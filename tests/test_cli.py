@@ -16,6 +16,8 @@ from click.testing import CliRunner
 
 from birdemb.classify.bundle import read_bundle, write_bundle
 from birdemb.cli import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_SKIPPED, main
+from birdemb.embed.melspec import MelspecEncoder
+from birdemb.embed.run import _encoder_of
 
 RATE = 32_000
 
@@ -125,7 +127,7 @@ def test_sample_submission_gives_rows_and_columns(fitted, world):
     sample = sample[["row_id", *reversed(world.classes)]].rename(columns={world.classes[0]: "unheard1"})
     sample = pd.concat([sample, pd.DataFrame([{**dict.fromkeys(sample.columns, 0), "row_id": "gone_5"}])])
     sample.to_csv("sample.csv", index=False)
-    said = run("predict", "soundscapes", "--sample-submission", "sample.csv", "--jobs", 1)
+    said = run("predict", "soundscapes", "--sample-submission", "sample.csv", "--jobs", 1, status=EXIT_SKIPPED)
     result = pd.read_csv("submission.csv")
     assert list(result.columns) == list(sample.columns)
     assert list(result["row_id"]) == list(sample["row_id"])
@@ -133,6 +135,17 @@ def test_sample_submission_gives_rows_and_columns(fitted, world):
     assert (result.iloc[-1][list(reversed(world.classes[1:]))] > 0).all()
     for part in ("unheard1", world.classes[0], "gone_5"):
         assert part in said
+    pd.read_csv("truth.csv").to_csv("whole.csv", index=False)
+    run("predict", "soundscapes", "--sample-submission", "whole.csv", "--jobs", 1)
+    assert list(pd.read_csv("submission.csv")["row_id"]) == list(pd.read_csv("whole.csv")["row_id"])
+
+
+def test_sample_of_other_soundscapes_is_an_error(fitted):
+    sample = pd.read_csv("truth.csv")
+    sample["row_id"] = "other_" + sample["row_id"]
+    sample.to_csv("sample.csv", index=False)
+    said = run("predict", "soundscapes", "--sample-submission", "sample.csv", "--jobs", 1, status=EXIT_ERROR)
+    assert "none of the predicted rows" in said
 
 
 def test_one_recording_can_be_predicted_by_itself(fitted):
@@ -155,6 +168,8 @@ def bad_recordings(folder):
     soundfile.write(folder / "nothing.wav", np.zeros(0), RATE)
     soundfile.write(folder / "nan.wav", np.where(np.arange(RATE) == 9, np.nan, 0.1), RATE, subtype="FLOAT")
     (folder / "folder.wav").mkdir()
+    os.mkfifo(folder / "pipe.wav")
+    (folder / "phone.m4a").write_bytes(b"\x00\x00\x00\x1cftypM4A ")
     (folder / "dangling.wav").symlink_to(folder / "gone.wav")
     return {
         "truncated.wav": "cut short",
@@ -162,7 +177,9 @@ def bad_recordings(folder):
         "empty.wav": "0 bytes",
         "nothing.wav": "no samples",
         "nan.wav": "not finite",
-        "folder.wav": "cannot be opened",
+        "folder.wav": "a folder, not a file",
+        "pipe.wav": "a pipe or device, not a file",
+        "phone.m4a": "convert it to FLAC",
         "dangling.wav": "cannot be opened",
     }
 
@@ -183,10 +200,10 @@ def test_bad_recordings_are_listed_counted_and_cost_nothing_else(folder, jobs):
 def test_bad_soundscape_is_skipped_and_the_others_are_all_there(fitted):
     bad_recordings(fitted / "soundscapes")
     said = run("predict", "soundscapes", "--jobs", 1, status=EXIT_SKIPPED)
-    assert "skipped: 7" in said
+    assert "skipped: 9" in said
     stems = {row.rpartition("_")[0] for row in pd.read_csv("submission.csv")["row_id"]}
     assert stems == {path.stem for path in (fitted / "soundscapes").glob("*.ogg")} | {"long"}
-    assert len(pd.read_csv(".birdemb/predict-errors.csv")) == 7
+    assert len(pd.read_csv(".birdemb/predict-errors.csv")) == 9
 
 
 def test_soundscapes_that_are_all_bad_are_an_error(fitted):
@@ -201,6 +218,42 @@ def test_folder_without_recordings_is_an_error(tmp_path, content):
     for name, text in content.items():
         (tmp_path / "empty" / name).write_text(text)
     assert "No recording in empty" in embed("empty", status=EXIT_ERROR)
+
+
+@pytest.mark.parametrize("jobs", [0, -2])
+def test_impossible_number_of_jobs_is_an_error(folder, jobs):
+    said = run("embed", "data", "--encoder", "melspec", "--jobs", jobs, status=EXIT_ERROR)
+    assert f"--jobs is {jobs}; expected" in said
+
+
+def test_recording_that_changes_while_it_is_read_is_not_kept(tmp_path):
+    class Changing(MelspecEncoder):
+        def _encode(self, windows):
+            write_noise(tmp_path / "data" / "a.wav", 11, seed=1)
+            return super()._encode(windows)
+
+    write_noise(tmp_path / "data" / "a.wav", 6)
+    write_noise(tmp_path / "data" / "b.wav", 6, seed=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("birdemb.embed.melspec.MelspecEncoder", Changing)
+        _encoder_of.cache_clear()
+        said = embed("data", status=EXIT_SKIPPED)
+    _encoder_of.cache_clear()
+    assert "a.wav: it changed while it was read" in said
+    assert "2 recordings, 5 windows" in embed("data")
+
+
+def test_damaged_embeddings_are_an_error_that_says_what_to_do(folder):
+    embed("data")
+    (shard,) = (folder / ".birdemb").rglob("*.npy")
+    content = bytearray(shard.read_bytes())
+    content[-5] ^= 1
+    shard.write_bytes(content)
+    said = run("fit", status=EXIT_ERROR)
+    assert f"{shard.relative_to(folder)} is damaged" in said
+    shard.unlink()
+    assert "damaged shards of the cache" in embed("data")
+    run("fit")
 
 
 def test_missing_folder_is_an_error(tmp_path):
@@ -255,10 +308,10 @@ def test_recordings_without_labels_can_be_embedded_and_not_fitted(tmp_path):
 def test_bundle_of_another_encoder_is_refused_with_both_values(fitted):
     place = fitted / ".birdemb/bundles/lr.birdemb"
     bundle = read_bundle(place)
-    bundle.identity["dim"] = 99
+    bundle.identity["precision"] = "int8"
     write_bundle(bundle, place)
     said = run("predict", "soundscapes", "--jobs", 1, status=EXIT_ERROR)
-    assert "dim is 824, expected 99" in said
+    assert "precision is 'f32', expected 'int8'" in said
     bundle.identity["encoder"] = "birdnet-9"
     write_bundle(bundle, place)
     assert "no encoder 'birdnet-9'" in run("predict", "soundscapes", status=EXIT_ERROR)
@@ -305,7 +358,7 @@ def test_encoders_shows_the_licence():
 @pytest.mark.parametrize("command", [[], *[[name] for name in main.commands]])
 def test_every_command_has_help_with_an_example(command):
     said = run(*command, "--help")
-    assert "birdemb" in said
+    assert f"  birdemb {command[0]}" in said if command else "  birdemb embed data/" in said
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ NAMES = [card.name for card in list_cards()]
 def encoder(request):
     if load_card(request.param).weights is not None:
         request.getfixturevalue("birdnet_weights")
-    return load_encoder(request.param, threads=2)
+    return load_encoder(request.param)
 
 
 @pytest.fixture

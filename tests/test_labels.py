@@ -71,7 +71,6 @@ def test_a_birdclef_table_is_read(tmp_path):
         ("b/3.ogg", "wren", "unknown"),
         ("b/3.ogg", "robin", "unknown"),
     }
-    assert labels.table[["start", "end"]].isna().all(axis=None)
     assert labels.count_recordings() == {"robin": 1, "wren": 2}
 
 
@@ -104,9 +103,15 @@ def test_a_name_that_two_recordings_end_in_is_refused(tmp_path):
 
 
 def test_another_folder_of_the_same_file_name_is_another_recording(tmp_path):
-    labels = read(tmp_path, table("a/1.ogg,wren,", "c/9.ogg,robin,"), ("a/1.ogg",))
+    labels = read(tmp_path, table("a/1.ogg,wren,", "c/1.ogg,robin,", "c/9.ogg,robin,"), ("a/1.ogg",))
     assert rows(labels) == [("a/1.ogg", "wren", "present")]
-    assert problems(labels) == {("c/9.ogg", "label")}
+    assert problems(labels) == {("c/1.ogg", "label"), ("c/9.ogg", "label")}
+
+
+def test_label_of_a_skipped_recording_goes_to_no_other_of_that_file_name(tmp_path):
+    labels = read(tmp_path, table("a/1.ogg,wren,", "b/1.ogg,robin,"), ("a/1.ogg",), skipped=["b/1.ogg"])
+    assert rows(labels) == [("a/1.ogg", "wren", "present")]
+    assert labels.problems == ()
 
 
 @pytest.mark.parametrize("name", ["1139490", "NA", "nan", "None", "true", "1e5", "007", "1.0", "null"])
@@ -159,6 +164,7 @@ def test_a_class_that_is_never_primary_is_dropped(tmp_path):
     labels = read(tmp_path, table("a/1.ogg,wren,['owl']", "a/2.ogg,robin,['wren' 'owl']"))
     assert labels.classes == ("robin", "wren")
     assert "owl" not in set(labels.table["class"])
+    assert ("a/2.ogg", "wren", "unknown") in rows(labels)
 
 
 def test_recordings_and_labels_without_each_other_are_listed(tmp_path):

