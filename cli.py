@@ -53,15 +53,20 @@ class _Commands(click.Group):
         except BirdembError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(EXIT_ERROR)
+        except OSError as error:
+            click.echo(f"Error: {error.filename or 'A file'}: {error.strerror or error}.", err=True)
+            ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
             click.echo("\nStopped. What was finished is kept; the same command goes on from there.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
 
 
-@click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(_version(), prog_name="birdemb")
 def main() -> None:
-    r"""Recognise birds, frogs, insects and mammals in sound.
+    """Recognise birds, frogs, insects and mammals in sound.
 
     A frozen pretrained encoder turns each 5 s window of each recording into an embedding, once; light heads train on
     these in seconds and predict on a CPU. Three commands, one after the other, in one folder:
@@ -107,7 +112,7 @@ _weights = click.option(
 @_weights
 @_shared
 def embed(path: Path, encoder: str, weights: Path | None, workspace: Path, jobs: int) -> None:
-    """Turn the windows of the recordings in PATH into embeddings.
+    """Turn the recordings in PATH into embeddings.
 
     PATH is a folder, with all folders below it, or one recording. What the cache already has is not embedded again, so
     that a run that was stopped goes on where it was. Labels for `birdemb fit` are looked for in PATH and beside it
@@ -120,16 +125,20 @@ def embed(path: Path, encoder: str, weights: Path | None, workspace: Path, jobs:
     )
     run, listing = report.run, report.listing
     click.echo(_describe(listing, "Embedded", run.elapsed, run.fresh_seconds))
-    if run.fresh_seconds < listing.seconds:
+    if 0 < run.fresh_seconds < listing.seconds:
         click.echo(f"  already cached: {_hours(listing.seconds - run.fresh_seconds)}")
     if run.cache.damaged:
         click.echo(f"  damaged shards of the cache, passed over and embedded again: {len(run.cache.damaged)}")
     click.echo(f"  cache:  {run.cache.folder}")
     if report.labels is not None:
-        counts = report.labels.count_recordings()
-        click.echo(f"  labels: {report.labels.source}: {len(counts)} classes for {sum(counts.values())} recordings")
+        counts, labelled = report.labels.count_recordings(), set(report.labels.table["recording"])
+        click.echo(
+            f"  labels: {report.labels.source}: {_count(len(counts), 'class')} for {_count(len(labelled), 'recording')}"
+        )
     else:
-        click.echo(f"  labels: {report.labels_problem}")
+        click.echo("  labels: none that `birdemb fit` could use")
+        if listing.labels:
+            click.echo(f"    {report.labels_problem}")
     _end(listing.skipped, report.errors, "skipped")
 
 
@@ -161,14 +170,15 @@ def fit(head: str, labels: Path | None, output: Path | None, seed: int, workspac
     counts = report.labels.count_recordings()
     single = [name for name, count in counts.items() if count == 1]
     click.echo(
-        f"Fitted {head} on {report.windows:,} windows of {report.recordings:,} recordings, {len(counts)} classes, "
+        f"Fitted {head} on {_count(report.windows, 'window')} of {_count(report.recordings, 'recording')}, "
+        f"{len(counts)} classes, "
         f"in {report.elapsed:.1f} s"
     )
     click.echo(f"  labels: {report.labels.source}")
     if single:
         click.echo(
-            f"  note: {len(single)} classes have one recording only, too few to tell how well they are recognised: "
-            f"{_some(single)}"
+            f"  note: with one recording only, too little to tell how well it is recognised: "
+            f"{_count(len(single), 'class')}: {_some(single)}"
         )
     click.echo(f"  bundle: {report.path}")
     _end(report.skipped, report.errors, "left out")
@@ -194,7 +204,7 @@ def predict(
     workspace: Path,
     jobs: int,
 ) -> None:
-    """Predict which classes are in each window of the soundscapes in PATH.
+    """Predict the classes in each window of soundscapes.
 
     The result has a row for each window, named <file stem>_<end second>, and a column for each class.
     """
@@ -214,21 +224,16 @@ def predict(
     click.echo(f"  bundle: {report.model}: {report.bundle.head.name}, {len(report.bundle.classes)} classes")
     click.echo(f"  result: {report.path}")
     if report.sample is not None:
-        for names, what in (
-            (report.sample.unknown_classes, "classes of the sample that the bundle does not know, set to 0"),
-            (
-                report.sample.dropped_classes,
-                "classes of the bundle that the sample does not ask for, left out",
-            ),
-            (
-                report.sample.filled_rows,
-                "rows of the sample without a prediction, set to the classes' priors",
-            ),
+        for names, noun, what in (
+            (report.sample.unknown_classes, "class", "of the sample not known to the bundle, set to 0"),
+            (report.sample.dropped_classes, "class", "of the bundle not asked for by the sample, left out"),
+            (report.sample.filled_rows, "row", "of the sample without a prediction, set to the classes' priors"),
         ):
             if names:
-                click.echo(f"  {len(names)} {what}: {_some(names)}")
+                click.echo(f"  {_count(len(names), noun)} {what}: {_some(names)}")
         if report.sample.dropped_rows:
-            click.echo(f"  {report.sample.dropped_rows} predicted rows that the sample does not ask for, left out")
+            rows = _count(report.sample.dropped_rows, "predicted row")
+            click.echo(f"  {rows} not asked for by the sample, left out")
     _end(report.listing.skipped, report.errors, "skipped")
     if report.sample is not None and not report.sample.complete:
         sys.exit(EXIT_SKIPPED)
@@ -238,9 +243,10 @@ def predict(
 @click.argument("submission", type=_PATH)
 @click.argument("truth", type=_PATH)
 def evaluate(submission: Path, truth: Path) -> None:
-    """Score SUBMISSION against TRUTH: macro ROC-AUC over the classes that have a positive and a negative.
+    """Score SUBMISSION against TRUTH.
 
-    Both are tables with the column row_id and a column for each class; in TRUTH these are 0 or 1.
+    The score is the macro ROC-AUC over the classes that have a positive and a negative. Both files are tables with the
+    column row_id and a column for each class; in TRUTH these are 0 or 1.
     """
     from birdemb import prediction
 
@@ -256,7 +262,7 @@ def evaluate(submission: Path, truth: Path) -> None:
 
 @main.command(epilog="\b\nExample:\n  birdemb encoders")
 def encoders() -> None:
-    """List the encoders: what they are, their licence, and whether they are installed."""
+    """List the encoders and their licences."""
     from birdemb.embed.card import list_cards
     from birdemb.embed.weights import locate_weights
 
@@ -285,9 +291,10 @@ def encoders() -> None:
 @click.option("--seed", default=0, show_default=True, help="Of the world and of the heads.")
 @click.option("--jobs", "-j", default=-1, show_default="all cores", help="Processes that work at the same time.")
 def demo(folder: Path, encoder: str, seed: int, jobs: int) -> None:
-    """Make a small world of synthetic song in FOLDER and run the main job on it, with every head.
+    """Run the main job on a small synthetic world.
 
-    Nothing is downloaded. The recordings, the labels, the soundscapes and their truth stay in FOLDER, to be looked at.
+    Makes the world in FOLDER, fits every head on its recordings and evaluates them on its soundscapes. Nothing is
+    downloaded. The recordings, the labels, the soundscapes and their truth stay in FOLDER, to be looked at.
     """
     from birdemb.demo import run_demo
 
@@ -313,11 +320,16 @@ def demo(folder: Path, encoder: str, seed: int, jobs: int) -> None:
 
 def _describe(listing: Listing, verb: str, elapsed: float, worked: float) -> str:
     identity = listing.identity
+    speed = f"{worked / elapsed:,.0f} x real time" if worked else "all of it was in the cache"
     return (
-        f"{verb} {len(listing.recordings):,} recordings, {listing.windows:,} windows of {identity['window']:g} s "
-        f"({_hours(listing.seconds)}) with {identity['encoder']} in {elapsed:.1f} s: "
-        f"{worked / elapsed:,.0f} x real time"
+        f"{verb} {_count(len(listing.recordings), 'recording')}, {_count(listing.windows, 'window')} of "
+        f"{identity['window']:g} s ({_hours(listing.seconds)}) with {identity['encoder']} in {elapsed:.1f} s: {speed}"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def _hours(seconds: float) -> str:
@@ -326,7 +338,7 @@ def _hours(seconds: float) -> str:
 
 def _some(names: Sequence[str]) -> str:
     rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
+    return ", ".join(map(_printable, names[:_SHOWN])) + rest
 
 
 def _end(skipped: Sequence[SkippedRecording], errors: Path | None, what: str) -> None:

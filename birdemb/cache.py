@@ -12,6 +12,7 @@ collide, so that several processes may write into one cache.
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 import uuid
 from collections import defaultdict
@@ -122,15 +123,15 @@ class EmbeddingCache:
             return
         refuse_other_identity(
             self.identity,
-            read_json(path),
+            read_json(path, "Delete its folder and run `birdemb embed` again."),
             who=f"{self.folder} holds other embeddings",
-            advice="Delete that folder, or choose another working folder.",
+            advice="Delete that folder and run `birdemb embed` again.",
         )
 
     def _read_index(self, index: Path) -> None:
         array = index.with_suffix(".npy")
         try:
-            content = read_json(index)
+            content = read_json(index, "")
             entries = [CacheEntry(**entry) for entry in content["recordings"]]
             rows = np.load(array, mmap_mode="r", allow_pickle=False)
             ends = list(accumulate((entry.windows for entry in entries), initial=0))
@@ -189,6 +190,12 @@ class EmbeddingCache:
                 result[row : row + entry.windows] = found
         return result
 
+    def discard_damaged(self) -> None:
+        """Delete the shards that are damaged, once their recordings have been embedded again."""
+        for index in self.damaged:
+            index.with_suffix(".npy").unlink(missing_ok=True)
+            index.unlink(missing_ok=True)
+
     def writer(self) -> CacheWriter:
         """Give a writer, to be used in a ``with`` block: what was added is safe once the block has ended."""
         return CacheWriter(self.dim, self._write_shard)
@@ -196,8 +203,11 @@ class EmbeddingCache:
     def _write_shard(self, arrays: Sequence[NDArray[np.float32]], entries: Sequence[CacheEntry]) -> None:
         array = self._shards / f"{uuid.uuid4().hex}.npy"
         rows = np.concatenate(arrays)
-        with replace_atomically(array) as temporary, temporary.open("wb") as file:
-            np.save(file, rows, allow_pickle=False)
+        written = io.BytesIO()
+        # np.save straight into a file does not say why it failed.
+        np.save(written, rows, allow_pickle=False)
+        with replace_atomically(array) as temporary:
+            temporary.write_bytes(written.getbuffer())
         # Only now, so that no index ever speaks of rows that are not there.
         index = {"rows": len(rows), "recordings": [asdict(entry) for entry in entries]}
         write_json(array.with_suffix(".json"), index)

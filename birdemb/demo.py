@@ -10,6 +10,7 @@ from typing import Literal
 
 from birdemb.classify.heads import HEADS
 from birdemb.defaults import DEMO_ENCODER, DEMO_FOLDER
+from birdemb.embed.card import load_card
 from birdemb.embedding import EmbedReport, embed_recordings
 from birdemb.errors import MissingDependencyError
 from birdemb.fitting import fit
@@ -108,6 +109,7 @@ def run_demo(
     started = time.monotonic()
     folder = Path(folder)
     workspace = folder / ".birdemb"
+    load_card(encoder)  # an unknown name is told before the work
     tell(f"Synthesising recordings and soundscapes in {folder}/ ...")
     world = make_world(folder, seed=seed, size=size)
     tell(f"Embedding the recordings with {encoder} ...")

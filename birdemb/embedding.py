@@ -10,6 +10,7 @@ from birdemb.embed.run import EmbedRun, embed_folder
 from birdemb.errors import InputError
 from birdemb.labels import Labels, find_label_file, read_labels
 from birdemb.listing import Listing, write_skipped
+from birdemb.storage import check_writable
 from birdemb.workspace import Workspace
 
 __all__ = ["EmbedReport", "embed_recordings"]
@@ -73,10 +74,11 @@ def embed_recordings(
     Raises
     ------
     BirdembError
-        If there is no recording, or the encoder cannot be had. A recording that cannot be used raises nothing:
-        it is in the report.
+        If no recording can be used, or the encoder cannot be had. One recording among others that cannot be
+        used raises nothing: it is in the report.
     """
     path, place = Path(path), Workspace(Path(workspace))
+    check_writable(place.listing)
     run = embed_folder(
         path,
         place.cache,
@@ -85,6 +87,9 @@ def embed_recordings(
         jobs=jobs,
         show_progress=show_progress,
     )
+    run.cache.discard_damaged()
+    errors = write_skipped(place.errors("embed"), run.listing.skipped)
+    run.listing.refuse_if_empty(path, errors)
     folder = Path(run.listing.folder)
     source = find_label_file(folder)
     listing = replace(run.listing, labels=str(source) if source else None)
@@ -94,4 +99,4 @@ def embed_recordings(
         labels = read_labels(source, listing.recordings, listing.skipped)
     except InputError as error:
         problem = str(error)
-    return EmbedReport(run, listing, labels, problem, write_skipped(place.errors("embed"), listing.skipped))
+    return EmbedReport(run, listing, labels, problem, errors)

@@ -109,12 +109,15 @@ def fit(
     """
     started = time.monotonic()
     place = Workspace(Path(workspace))
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed is {seed}; expected 0 to {2**32 - 1}.")
     if "n_jobs" in head_parameters:
         raise InputError("n_jobs is set by jobs, which is for fitting alone; give that.")
     estimator = make_head(head, random_state=seed, n_jobs=jobs, **head_parameters)
     path = Path(output) if output is not None else place.bundle(head)
-    check_writable(path)
     listing = place.last_listing()
+    check_writable(path)
+    check_writable(place.last_bundle_note)
     cache = EmbeddingCache(place.cache, listing.identity)
     read = read_labels(_choose_labels(labels, listing), listing.recordings, listing.skipped)
     if len(read.classes) < 2:
@@ -126,6 +129,8 @@ def fit(
     recordings = [entry for entry in listing.recordings if entry.recording in labelled]
     windows = label_windows(read, recordings)
     embeddings = cache.read([entry.sha256 for entry in recordings])
+    if len(embeddings) != len(windows.present):
+        raise InputError(f"{place.listing} and the cache disagree about the windows. Run `birdemb embed` again.")
     provenance = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(command),

@@ -9,13 +9,14 @@ from birdemb.errors import InputError
 __all__ = ["refuse_other_identity"]
 
 
-def refuse_other_identity(expected: dict[str, Any], found: dict[str, Any], *, who: str, advice: str) -> None:
+def refuse_other_identity(expected: dict[str, Any], found: object, *, who: str, advice: str) -> None:
     """Raise unless two identities are equal.
 
     Parameters
     ----------
-    expected, found : dict
-        Identities, as JSON.
+    expected : dict
+        An identity, as JSON.
+    found : dict, or whatever a file held in its place
     who : str
         Whose identity was expected and whose was found: the beginning of the message.
     advice : str
@@ -32,6 +33,8 @@ def refuse_other_identity(expected: dict[str, Any], found: dict[str, Any], *, wh
     Traceback (most recent call last):
     birdemb.errors.InputError: the cache: hop is 2.5, expected 5.0. Embed again.
     """
+    if not isinstance(found, dict):
+        raise InputError(f"{who}: no identity at all. {advice}")
     for key in sorted(expected.keys() | found.keys()):
         if (key in expected, expected.get(key)) != (key in found, found.get(key)):
             raise InputError(f"{who}: {key} is {_show(found, key)}, expected {_show(expected, key)}. {advice}")

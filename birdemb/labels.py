@@ -166,7 +166,12 @@ def _read_table(source: Path) -> pd.DataFrame:
     except OSError as error:
         raise InputError(f"The labels {source} cannot be opened: {error.strerror or error}.") from error
     except (ValueError, pd.errors.ParserError, UnicodeError) as error:
-        raise InputError(f"The labels {source} are no CSV table in UTF-8 ({error}).") from error
+        raise InputError(
+            f"The labels {source} are no CSV table in UTF-8 ({error}). Save them as UTF-8, separated by commas."
+        ) from error
+    # pandas takes the first cells of such rows for an index, and shifts all others.
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InputError(f"The labels {source} have rows with more cells than there are columns, as in line 2.")
     for column in ("filename", "primary_label"):
         if column not in table:
             raise InputError(
@@ -238,6 +243,8 @@ def _split_secondary(text: str) -> list[str]:
 def _make_labels(rows: list[tuple[str, str, str]], source: str, problems: list[SkippedRecording]) -> Labels:
     table = pd.DataFrame(rows, columns=_COLUMNS)
     classes = tuple(sorted(set(table.loc[table["state"] == "present", "class"])))
+    if "row_id" in classes:
+        raise InputError(f"{source} has a class row_id, which is the name of a submission's first column. Rename it.")
     return Labels(table[table["class"].isin(classes)].reset_index(drop=True), classes, source, tuple(problems))
 
 

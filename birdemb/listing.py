@@ -102,8 +102,10 @@ class Listing:
         InputError
             If the file is something else.
         """
-        content = read_json(path)
+        advice = "Run `birdemb embed` again; what is cached stays."
+        content = read_json(path, advice)
         try:
+            _ = content["identity"]["encoder"], int(content["identity"]["dim"]), Path(content["folder"])
             return cls(
                 folder=content["folder"],
                 identity=content["identity"],
@@ -111,10 +113,30 @@ class Listing:
                 skipped=[SkippedRecording(**entry) for entry in content["skipped"]],
                 labels=content["labels"],
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is no listing of recordings ({error}). {advice}") from error
+
+    def refuse_if_empty(self, path: Path, errors: Path | None) -> None:
+        """Raise if every recording was skipped.
+
+        Parameters
+        ----------
+        path : Path
+            What was to be embedded.
+        errors : Path or None
+            The table of what was skipped.
+
+        Raises
+        ------
+        InputError
+            Names the first recording and what is wrong with it.
+        """
+        if not self.recordings:
+            first = self.skipped[0]
             raise InputError(
-                f"{path} is no listing of recordings ({error}). Run `birdemb embed` again; what is cached stays."
-            ) from error
+                f"No recording in {path} could be used; {errors} lists all {len(self.skipped)}. "
+                f"The first, {first.recording.encode(errors='backslashreplace').decode()}: {first.reason}."
+            )
 
 
 def write_skipped(path: Path, skipped: Sequence[SkippedRecording]) -> Path | None:

@@ -108,6 +108,8 @@ def predict(
     started = time.monotonic()
     path, output, place = Path(path), Path(output), Workspace(Path(workspace))
     model = Path(model) if model is not None else place.last_bundle()
+    if not model.is_file():
+        raise InputError(f"There is no bundle {model}. Check the path, or fit one with `birdemb fit`.")
     bundle = read_bundle(model)
     sample = read_scores(Path(sample_submission)) if sample_submission is not None else None
     refuse_shared_stems(found.as_posix() for found in find_recordings(path))
@@ -123,13 +125,9 @@ def predict(
         jobs=jobs,
         show_progress=show_progress,
     )
+    run.cache.discard_damaged()
     errors = write_skipped(place.errors("predict"), run.listing.skipped)
-    if not run.listing.recordings:
-        first = run.listing.skipped[0]
-        raise InputError(
-            f"None of the {len(run.listing.skipped)} recordings in {path} could be used; see {errors}. "
-            f"The first: {first.recording}: {first.reason}."
-        )
+    run.listing.refuse_if_empty(path, errors)
     bundle.head.set_params(n_jobs=jobs)
     table = make_submission(
         run.listing.recordings,

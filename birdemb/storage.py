@@ -48,13 +48,13 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     >>> target.read_text()
     '42'
     """
-    temporary = _make_temporary(path)
+    target, temporary = _make_temporary(path)
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        temporary.replace(target)
+        _sync_folder(target.parent)
     except OSError as error:
         if isinstance(error, BirdembError):
             raise
@@ -74,19 +74,23 @@ def check_writable(path: Path) -> None:
     # os.access, as Path.exists raises where a name is too long.
     if os.access(path, os.F_OK) and not os.access(path, os.W_OK):
         raise InputError(f"Cannot write {path}: it is protected. Choose another file.")
-    _make_temporary(path).unlink()
+    _make_temporary(path)[1].unlink()
 
 
-def _make_temporary(path: Path) -> Path:
-    temporary = path.parent / f".{uuid.uuid4().hex}.partial"
+def _make_temporary(path: Path) -> tuple[Path, Path]:
+    """Give the file that is to be replaced, which a link may stand for, and a new empty one beside it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        target = path.resolve()
+        temporary = target.parent / f".{uuid.uuid4().hex}.partial"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "it is a folder" if target.is_dir() else "it is a device or a pipe, not a file")
         temporary.touch(exist_ok=False)
+    except RuntimeError as error:  # a loop of links
+        raise _cannot_write(path, OSError(errno.ELOOP, str(error))) from error
     except OSError as error:
         raise _cannot_write(path, error) from error
-    return temporary
+    return target, temporary
 
 
 def _cannot_write(path: Path, error: OSError) -> InputError:
@@ -114,8 +118,14 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - whatever JSO
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
+def read_json(path: Path, advice: str = "Delete it and run the command again.") -> Any:  # noqa: ANN401 - whatever JSON can hold
     """Read a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+    advice : str
+        What to do if it is none: the end of the message.
 
     Raises
     ------
@@ -125,9 +135,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror or error}. {advice}") from error
     except ValueError as error:
-        raise InputError(f"{path} is no valid JSON ({error}). Delete it and run the command again.") from error
+        raise InputError(f"{path} is no valid JSON ({error}). {advice}") from error
 
 
 def hash_file(path: Path) -> str:

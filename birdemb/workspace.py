@@ -29,6 +29,16 @@ class Workspace:
         """Folder of the cache of embeddings."""
         return self.folder / "cache"
 
+    @property
+    def listing(self) -> Path:
+        """Place of the listing of what was embedded last."""
+        return self.folder / "embedded.json"
+
+    @property
+    def last_bundle_note(self) -> Path:
+        """Place of the note that says which bundle was fitted last."""
+        return self.folder / "bundle.json"
+
     def bundle(self, head: str) -> Path:
         """Give the place of the bundle with a head."""
         return self.folder / "bundles" / f"{head}.birdemb"
@@ -39,7 +49,7 @@ class Workspace:
 
     def remember_listing(self, listing: Listing) -> None:
         """Note what was embedded last, for `fit`."""
-        listing.write(self.folder / "embedded.json")
+        listing.write(self.listing)
 
     def last_listing(self) -> Listing:
         """Give what was embedded last.
@@ -49,7 +59,7 @@ class Workspace:
         InputError
             If nothing was.
         """
-        path = self.folder / "embedded.json"
+        path = self.listing
         if not path.is_file():
             raise InputError(
                 f"Nothing has been embedded in {self.folder.resolve()}. Run `birdemb embed FOLDER` first, "
@@ -59,7 +69,7 @@ class Workspace:
 
     def remember_bundle(self, path: Path) -> None:
         """Note which bundle was fitted last, for `predict`."""
-        write_json(self.folder / "bundle.json", {"path": str(path.resolve())})
+        write_json(self.last_bundle_note, {"path": str(path.resolve())})
 
     def last_bundle(self) -> Path:
         """Give the bundle that was fitted last.
@@ -69,14 +79,14 @@ class Workspace:
         InputError
             If none was, or it is gone.
         """
-        note = self.folder / "bundle.json"
+        note = self.last_bundle_note
         if not note.is_file():
             raise InputError(
                 f"Nothing has been fitted in {self.folder.resolve()}. Run `birdemb fit` first, give a bundle with "
                 "--model, or name another working folder with --workspace."
             )
         try:
-            path = Path(read_json(note)["path"])
+            path = Path(read_json(note, "Run `birdemb fit` again, or give --model.")["path"])
         except (KeyError, TypeError) as error:
             raise InputError(f"{note} names no bundle ({error}). Run `birdemb fit` again, or give --model.") from error
         if not path.is_file():

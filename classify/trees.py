@@ -19,6 +19,8 @@ from birdemb.errors import InputError
 
 __all__ = ["LightGBMHead"]
 
+_MANY_VALUES = 4_000_000  # below, threads wait for each other longer than they work
+
 
 class LightGBMHead(MultiLabelHead):
     """LightGBM, one model for each class, all of them from one binned data set.
@@ -104,7 +106,7 @@ class LightGBMHead(MultiLabelHead):
         weights: NDArray[np.float64],
         of_windows: NDArray[np.float64],  # noqa: ARG002 - trees need no standardisation
     ) -> None:
-        params = self._make_params()
+        params = self._make_params(X.size)
         windows = lgb.Dataset(X, params=params)
         self.models_: list[str] = []
         for column in range(targets.shape[1]):
@@ -115,7 +117,7 @@ class LightGBMHead(MultiLabelHead):
         # From the text, as from a bundle: the two can then never differ.
         self._boosters_ = [_read_booster(text) for text in self.models_]
 
-    def _make_params(self) -> dict[str, Any]:
+    def _make_params(self, values: int) -> dict[str, Any]:
         """Give LightGBM's parameters, which the data set and the trees must have in common."""
         return {
             "objective": "binary",
@@ -126,7 +128,7 @@ class LightGBMHead(MultiLabelHead):
             "feature_fraction": self.feature_fraction,
             "lambda_l2": self.lambda_l2,
             "seed": int(check_random_state(self.random_state).randint(2**31 - 1)),
-            "num_threads": effective_n_jobs(self.n_jobs),
+            "num_threads": effective_n_jobs(self.n_jobs) if values > _MANY_VALUES else 1,
             "deterministic": True,
             # Histograms by column are faster with many features, and trying both would not be deterministic.
             "force_col_wise": True,

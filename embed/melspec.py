@@ -40,7 +40,9 @@ class MelspecEncoder(Encoder):
     """
 
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        rows = [self._describe(windows[i : i + _AT_ONCE]) for i in range(0, len(windows), _AT_ONCE)]
+        # Samples of absurd size overflow; what is not finite is refused by the caller.
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = [self._describe(windows[i : i + _AT_ONCE]) for i in range(0, len(windows), _AT_ONCE)]
         return np.concatenate(rows).astype(np.float32)
 
     def _describe(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:

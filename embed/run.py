@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -173,6 +175,7 @@ def embed_folder(
         joblib.Parallel(n_jobs=workers, return_as="generator_unordered") as parallel,
     ):
         handled: set[str] = set()
+        started_workers = workers == 1
         for start in range(0, len(paths), _RECORDINGS_AT_ONCE):
             part = _identify_contents(paths[start : start + _RECORDINGS_AT_ONCE])
             contents += part
@@ -184,6 +187,9 @@ def embed_folder(
             handled |= missing.keys()
             for _ in range(len(part) - len(missing)):
                 progress.advance()
+            if missing and not started_workers:
+                _start_workers(parallel, workers)
+                started_workers = True
             for outcome in _embed_all(parallel, missing, settings):
                 if outcome.embeddings is None or outcome.error is not None:
                     failed[outcome.sha256] = outcome.error or RecordingError("encode", "no embedding came back")
@@ -205,6 +211,10 @@ def _identify_contents(paths: Sequence[Path]) -> list[_Content]:
 
 def _identify_content(path: Path) -> _Content:
     try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return _Content(path, "", RecordingError("read", "its path is not valid UTF-8; rename it"))
+    try:
         if path.exists() and not path.is_file():
             # A pipe would be waited for without end; a folder may have the name of a recording, or be locked.
             locked = path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
@@ -214,6 +224,21 @@ def _identify_content(path: Path) -> _Content:
         return _Content(path, hash_file(path))
     except OSError as error:
         return _Content(path, "", _cannot_open(error))
+
+
+def _start_workers(parallel: joblib.Parallel, workers: int) -> None:
+    """Start the worker processes where Ctrl-C reaches none of them.
+
+    They inherit that SIGINT is ignored. Ctrl-C is then this process's alone, which ends them in order.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+    try:
+        for _ in parallel(joblib.delayed(os.getpid)() for _ in range(workers)):
+            pass
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, before)
 
 
 def _embed_all(parallel: joblib.Parallel, missing: dict[str, Path], settings: _Settings) -> Iterator[_Outcome]:
@@ -237,7 +262,7 @@ def _embed_recording(path: Path, sha256: str, settings: _Settings) -> _Outcome:
     seconds = 0.0
     try:
         for windows, decoder in stream_windows(path, encoder.card.sample_rate, settings.grid):
-            rows.append(encoder.encode(windows))
+            rows.append(_encode(encoder, windows))
             seconds = decoder.seconds
         embeddings = np.concatenate(rows)
         if not np.isfinite(embeddings).all():
@@ -250,6 +275,14 @@ def _embed_recording(path: Path, sha256: str, settings: _Settings) -> _Outcome:
     except OSError as error:
         return _Outcome(sha256, None, 0.0, _cannot_open(error))
     return _Outcome(sha256, embeddings, seconds)
+
+
+def _encode(encoder: Encoder, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    try:
+        return encoder.encode(windows)
+    except (ArithmeticError, RuntimeError, ValueError) as error:
+        # What NumPy, SciPy and OpenVINO raise: whatever is wrong with one recording must not end the run.
+        raise RecordingError("encode", f"{encoder.card.name} cannot encode it: {error}") from error
 
 
 @lru_cache(maxsize=1)

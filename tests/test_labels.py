@@ -217,7 +217,7 @@ def test_recordings_without_any_class_folder_are_refused():
         ("filename,primary_label\n  ,wren\n", "empty filename in line 2"),
         ("filename,primary_label\na/1.ogg,Gr\xfcnspecht\n".encode("latin-1"), "UTF-8"),
         ("filename,primary_label\nx/7.ogg,wren\n", "none of the 3 recordings"),
-        ("filename,primary_label\na/1.ogg,wren,too,many\n", "no CSV|none of|no column"),
+        ("filename,primary_label\na/1.ogg,wren,too,many\n", "more cells"),
         (b"\x00\x01\x02\xff" * 50, "UTF-8|no column"),
     ],
 )

