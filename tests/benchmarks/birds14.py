@@ -77,7 +77,7 @@ def main() -> None:
     rows = []
     for encoder in args.encoder or ["birdnet-2.4", "melspec"]:
         embedded = birdemb.embed_recordings(work / "data", encoder=encoder, workspace=workspace)
-        speed = embedded.fresh_seconds / embedded.elapsed
+        speed = embedded.run.fresh_seconds / embedded.run.elapsed
         print(
             f"{encoder}: {embedded.listing.windows} windows of {len(embedded.listing.recordings)} recordings, "
             f"{speed:.0f} x real time"
