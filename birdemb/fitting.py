@@ -112,7 +112,7 @@ def fit(
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed is {seed}; expected 0 to {2**32 - 1}.")
     if "n_jobs" in head_parameters:
-        raise InputError("n_jobs is set by jobs, which is for fitting alone; give that.")
+        raise InputError("Give jobs in place of n_jobs: the number of workers is no part of a head.")
     estimator = make_head(head, random_state=seed, n_jobs=jobs, **head_parameters)
     path = Path(output) if output is not None else place.bundle(head)
     listing = place.last_listing()
