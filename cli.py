@@ -53,6 +53,8 @@ class _Commands(click.Group):
         except BirdembError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(EXIT_ERROR)
+        except BrokenPipeError:
+            raise  # click ends quietly where nobody reads on, as in `birdemb ... | head`
         except OSError as error:
             click.echo(f"Error: {error.filename or 'A file'}: {error.strerror or error}.", err=True)
             ctx.exit(EXIT_ERROR)

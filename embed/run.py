@@ -188,7 +188,7 @@ def embed_folder(
             for _ in range(len(part) - len(missing)):
                 progress.advance()
             if missing and not started_workers:
-                _start_workers(parallel, workers)
+                _start_workers(parallel, workers, settings)
                 started_workers = True
             for outcome in _embed_all(parallel, missing, settings):
                 if outcome.embeddings is None or outcome.error is not None:
@@ -226,7 +226,7 @@ def _identify_content(path: Path) -> _Content:
         return _Content(path, "", _cannot_open(error))
 
 
-def _start_workers(parallel: joblib.Parallel, workers: int) -> None:
+def _start_workers(parallel: joblib.Parallel, workers: int, settings: _Settings) -> None:
     """Start the worker processes where Ctrl-C reaches none of them.
 
     They inherit that SIGINT is ignored. Ctrl-C is then this process's alone, which ends them in order.
@@ -234,11 +234,19 @@ def _start_workers(parallel: joblib.Parallel, workers: int) -> None:
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
     try:
-        for _ in parallel(joblib.delayed(os.getpid)() for _ in range(workers)):
-            pass
+        starting = parallel(joblib.delayed(_warm_up)(settings) for _ in range(workers))
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, before)
+    for _ in starting:
+        pass
+
+
+def _warm_up(settings: _Settings) -> None:
+    # joblib ends a worker that grows by 300 MB over what it had after its first task, which it takes for a leak:
+    # the encoder and its working memory have to be there by then.
+    encoder = _encoder_of(settings)
+    encoder.encode(np.zeros((2, encoder.window_samples), np.float32))
 
 
 def _embed_all(parallel: joblib.Parallel, missing: dict[str, Path], settings: _Settings) -> Iterator[_Outcome]:

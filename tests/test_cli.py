@@ -420,6 +420,22 @@ def test_every_command_has_help_with_an_example(command):
     assert f"  birdemb {command[0]}" in said if command else "  birdemb embed data/" in said
 
 
+def test_reader_that_reads_no_further_is_no_error(folder):
+    command = f"{sys.executable} -m birdemb.cli encoders | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("birdnet-2.4")
+    assert "Error" not in done.stderr
+
+
+@pytest.mark.slow
+def test_workers_with_a_large_encoder_are_not_taken_for_leaking(birdnet_weights, tmp_path):
+    for index in range(2):
+        write_noise(tmp_path / "data" / f"{index}.wav", 120, seed=index)
+    command = [sys.executable, "-m", "birdemb.cli", "embed", "data", "--jobs", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "worker stopped" not in done.stderr
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_finished(tmp_path):
     (tmp_path / "data").mkdir()
