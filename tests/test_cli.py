@@ -428,15 +428,6 @@ def test_reader_that_reads_no_further_is_no_error(folder):
 
 
 @pytest.mark.slow
-def test_workers_with_a_large_encoder_are_not_taken_for_leaking(birdnet_weights, tmp_path):
-    for index in range(2):
-        write_noise(tmp_path / "data" / f"{index}.wav", 120, seed=index)
-    command = [sys.executable, "-m", "birdemb.cli", "embed", "data", "--jobs", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "worker stopped" not in done.stderr
-
-
-@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_finished(tmp_path):
     (tmp_path / "data").mkdir()
     for index in range(60):
