@@ -191,7 +191,7 @@ class EmbeddingCache:
         return result
 
     def discard_damaged(self) -> None:
-        """Delete the shards that are damaged, once their recordings have been embedded again."""
+        """Delete the shards in `damaged`: nothing in them can be used, and their recordings count as not embedded."""
         for index in self.damaged:
             index.with_suffix(".npy").unlink(missing_ok=True)
             index.unlink(missing_ok=True)
