@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests share what is made for them, so they stay together.
+PARALLEL := -n logical --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format clean
@@ -28,13 +30,13 @@ test: $(VENV)/all.installed  ## Install everything, and run every check and the 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term-missing:skip-covered
 
 check: $(VENV)/all.installed  ## The quick part of `make test`
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow' -q
+	$(BIN)/pytest $(PARALLEL) -m 'not slow' -q
 
 format: $(VENV)/all.installed  ## Bring the code into form
 	$(BIN)/ruff check --fix .

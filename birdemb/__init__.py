@@ -10,21 +10,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from birdemb.cache.view import open_cache
     from birdemb.demo import run_demo
     from birdemb.embedding import embed_recordings
     from birdemb.errors import BirdembError
     from birdemb.fitting import fit
     from birdemb.prediction import evaluate, predict
+    from birdemb.tuning import tune
 
-__all__ = ["BirdembError", "embed_recordings", "evaluate", "fit", "predict", "run_demo"]
+__all__ = ["BirdembError", "embed_recordings", "evaluate", "fit", "open_cache", "predict", "run_demo", "tune"]
 
 _HOMES = {
     "BirdembError": "birdemb.errors",
     "embed_recordings": "birdemb.embedding",
     "evaluate": "birdemb.prediction",
     "fit": "birdemb.fitting",
+    "open_cache": "birdemb.cache.view",
     "predict": "birdemb.prediction",
     "run_demo": "birdemb.demo",
+    "tune": "birdemb.tuning",
 }
 
 

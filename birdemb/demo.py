@@ -120,7 +120,7 @@ def run_demo(
     for head in heads:
         tell(f"Fitting {head} and predicting the soundscapes ...")
         try:
-            fitted = fit(head, workspace=workspace, seed=seed, jobs=jobs)
+            fitted = fit(head, cv=0, workspace=workspace, seed=seed, jobs=jobs)
         except MissingDependencyError as error:
             scores.append(DemoScore(head, problem=str(error)))
             continue

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from birdemb.defaults import DEFAULT_ENCODER, DEFAULT_WORKSPACE
+from birdemb.embed.remote import hide_secrets
 from birdemb.embed.run import EmbedRun, embed_folder
+from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
-from birdemb.labels import Labels, find_label_file, read_labels
 from birdemb.listing import Listing, write_skipped
 from birdemb.storage import check_writable
 from birdemb.workspace import Workspace
+
+if TYPE_CHECKING:
+    from birdemb.labels import Labels
 
 __all__ = ["EmbedReport", "embed_recordings"]
 
@@ -46,6 +51,13 @@ def embed_recordings(
     *,
     encoder: str = DEFAULT_ENCODER,
     weights: str | Path | None = None,
+    precision: str = "f32",
+    dtype: str = "float16",
+    logits: bool = False,
+    window: float = 5.0,
+    hop: float | None = None,
+    backend: str = "loky",
+    scheduler: str | None = None,
     workspace: str | Path = DEFAULT_WORKSPACE,
     jobs: int = -1,
     show_progress: bool = False,
@@ -54,16 +66,30 @@ def embed_recordings(
 
     Parameters
     ----------
-    path : path
-        A folder of recordings, or one recording.
+    path : path or URL
+        A folder of recordings, or one recording; a URL such as ``s3://bucket/folder`` where fsspec reads it.
     encoder : str
         As in `birdemb encoders`.
     weights : path, optional
         The encoder's weights, where they are not in one of the usual places.
+    precision : str
+        Of the encoder's arithmetic: ``"f32"``, ``"bf16"``, ``"int8"`` for the network that `birdemb quantize` made,
+        or ``"auto"`` for bf16 where this processor has instructions for it, else f32.
+    dtype : {"float16", "float32"}
+        Of the embeddings in the cache.
+    logits : bool
+        Whether to keep the logits of the encoder's own classes beside the embeddings.
+    window, hop : float
+        Length and distance of the windows in seconds; the distance is the length where it is not given.
+    backend : {"loky", "dask"}
+        Where to work: in processes of this machine, or on a Dask cluster.
+    scheduler : str, optional
+        The address of Dask's scheduler, such as ``tcp://10.0.0.1:8786``, or ``file:`` and the path of its file.
     workspace : path
         The working folder.
     jobs : int
-        Processes at the same time; -1 for as many as there are cores.
+        Processes at the same time; -1 for as many as there are cores. With Dask, how many threads of workers to wait
+        for before the run begins; -1 for whichever there are.
     show_progress : bool
         Whether to show progress on standard error.
 
@@ -77,21 +103,31 @@ def embed_recordings(
         If no recording can be used, or the encoder cannot be had. One recording among others that cannot be
         used raises nothing: it is in the report.
     """
-    path, place = Path(path), Workspace(Path(workspace))
+    place = Workspace(Path(workspace))
     check_writable(place.listing)
     run = embed_folder(
         path,
         place.cache,
         encoder=encoder,
         weights=Path(weights) if weights is not None else None,
+        grid=WindowGrid(window, hop if hop is not None else window),
+        precision=precision,
+        dtype=dtype,
+        logits=logits,
         jobs=jobs,
+        backend=backend,
+        scheduler=scheduler,
+        remembered=place.contents,
         show_progress=show_progress,
     )
     run.cache.discard_damaged()
     errors = write_skipped(place.errors("embed"), run.listing.skipped)
-    run.listing.refuse_if_empty(path, errors)
-    folder = Path(run.listing.folder)
-    source = find_label_file(folder)
+    run.listing.refuse_if_empty(hide_secrets(str(path)), errors)
+    # Not before, as pandas would hold up the start of the workers.
+    from birdemb.labels import find_label_file, read_labels
+
+    # A table of labels is looked for on this machine alone; `fit` takes one from anywhere.
+    source = find_label_file(Path(run.listing.folder)) if "://" not in run.listing.folder else None
     listing = replace(run.listing, labels=str(source) if source else None)
     place.remember_listing(listing)
     labels, problem = None, ""

@@ -1,28 +1,37 @@
-"""The second step of the main job: embeddings and labels to a bundle with a fitted head."""
+"""The second step of the main job: embeddings and labels to a bundle with fitted heads."""
 
 from __future__ import annotations
 
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from birdemb.cache import EmbeddingCache
-from birdemb.classify.bundle import Bundle, write_bundle
+import numpy as np
+from numpy.typing import NDArray
+
+from birdemb.classify.bundle import Bundle
+from birdemb.classify.bundle_file import SUFFIX, write_bundle
+from birdemb.classify.ensemble import Ensemble, Member, fit_member
 from birdemb.classify.heads import make_head
+from birdemb.classify.reweighting import RULES
 from birdemb.defaults import DEFAULT_WORKSPACE
+from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
-from birdemb.labels import Labels, find_label_file, label_windows, read_labels
-from birdemb.listing import Listing, SkippedRecording, write_skipped
+from birdemb.labels import Labels
+from birdemb.listing import SkippedRecording, write_skipped
+from birdemb.soundscapes import SoundscapeScores, find_scored, read_truth, score_soundscapes
 from birdemb.storage import check_writable, hash_json
+from birdemb.training import LabelRules, TrainingData, read_training_data
+from birdemb.validation import Validation, ValidationRules, validate
 from birdemb.workspace import Workspace
 
-__all__ = ["FitReport", "fit"]
+__all__ = ["FitReport", "fit", "make_members", "name_heads"]
 
 _RECORDED_PACKAGES = (
     "birdemb",
@@ -33,6 +42,7 @@ _RECORDED_PACKAGES = (
     "scikit-learn",
     "soundfile",
     "soxr",
+    "torch",
 )
 
 
@@ -45,9 +55,14 @@ class FitReport:
     bundle : Bundle
     path : Path
         Where it is.
-    labels : Labels
-    recordings, windows : int
-        What the head was fitted on.
+    data : TrainingData
+        What the heads were fitted on.
+    validation : Validation
+        How well the heads did on recordings that they were not fitted on.
+    soundscapes : SoundscapeScores or None
+        How well they did on labelled soundscapes, where there were any.
+    limited : int
+        Recordings left out as their classes have enough of them.
     skipped : tuple of SkippedRecording
         Recordings without a label and labels without a recording.
     errors : Path or None
@@ -58,45 +73,106 @@ class FitReport:
 
     bundle: Bundle
     path: Path
-    labels: Labels
-    recordings: int
-    windows: int
+    data: TrainingData
+    validation: Validation
+    soundscapes: SoundscapeScores | None
+    limited: int
     skipped: tuple[SkippedRecording, ...]
     errors: Path | None
     elapsed: float
 
+    @property
+    def labels(self) -> Labels:
+        """The labels that were used."""
+        return self.data.labels
+
+    @property
+    def recordings(self) -> int:
+        """Count the recordings that the heads were fitted on."""
+        return len(self.data.recordings)
+
+    @property
+    def windows(self) -> int:
+        """Count the windows that the heads were fitted on."""
+        return len(self.data)
+
 
 def fit(
-    head: str = "lr",
+    head: str | Sequence[str] = "lr",
     *,
     labels: str | Path | None = None,
     output: str | Path | None = None,
+    encoders: str | Sequence[str] = (),
+    reweight: str = "balanced",
+    secondary: str | float = "unknown",
+    rating: bool = False,
+    most_recordings: int | None = None,
+    prior: str = "auto",
+    cv: int | None = None,
+    group: str = "recording",
+    blend: str = "mean",
+    calibrate: str = "platt",
+    threshold: str | float = "f1",
+    soundscapes: str | Path | None = None,
+    truth: str | Path | None = None,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     workspace: str | Path = DEFAULT_WORKSPACE,
     jobs: int = -1,
     command: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda _: None,
     **head_parameters: Any,  # noqa: ANN401 - each head has its own
 ) -> FitReport:
-    """Fit a head on the embeddings of the last `embed_recordings` and their labels.
+    """Fit heads on the embeddings of the last `embed_recordings` and their labels.
 
     Parameters
     ----------
-    head : str
-        ``"lr"`` (one logistic regression per class), ``"mlp"`` or ``"lgbm"`` (LightGBM).
+    head : str or sequence of str
+        ``"lr"`` (one logistic regression per class), ``"mlp"`` or ``"lgbm"`` (LightGBM); several are blended.
     labels : path, optional
         A table as BirdCLEF's train.csv; by default the one that was found when embedding, else class folders.
     output : path, optional
         Where to write the bundle; by default in the working folder.
+    encoders : str or sequence of str
+        Whose embeddings to use, each with every head; by default those that were made last.
+    reweight : "none", "balanced", "sqrt" or "effective"
+        See `birdemb.classify.reweighting.reweight`.
+    secondary : "unknown", "present", "ignore" or float
+        What a secondary label says; a number is the weight of the positives that it makes.
+    rating : bool
+        Whether recordings weigh by their rating.
+    most_recordings : int, optional
+        Most recordings of a class.
+    prior : "auto", "none", "offset" or "features"
+        How heads start from what the encoder knows of the classes by itself. ``"auto"`` is an offset where it knows
+        any.
+    cv : int, optional
+        Folds of the validation; by default 5, or as many as there are groups; 0 for none, and then no calibration
+        and no thresholds.
+    group : "recording", "author" or "site"
+        What folds must not part.
+    blend : str
+        One of `birdemb.classify.blending.BLENDS`.
+    calibrate : "platt", "isotonic" or "none"
+        How out-of-fold scores become probabilities.
+    threshold : "f1" or float
+        What detections aim at: the best F1, or a precision.
+    soundscapes, truth : path, optional
+        Labelled soundscapes to score the result on, and the table of what is in them.
+    parameters : mapping of str to mapping
+        Parameters of the heads by name, as ``{"lgbm": {"num_leaves": 8}}``.
     seed : int
-        Same seed, same data and same versions give the same head.
+        Same seed, same data and same versions give the same heads.
     workspace : path
         The working folder.
     jobs : int
         Processes or threads at the same time; -1 for as many as there are cores.
     command : sequence of str
         The command line, to be stored in the bundle.
+    tell : callable
+        Is told what is being done.
     **head_parameters
-        Parameters of the head's class.
+        Parameters of the head's class, where there is a single head.
 
     Returns
     -------
@@ -105,66 +181,178 @@ def fit(
     Raises
     ------
     BirdembError
-        If nothing was embedded, there are no labels, or the head cannot be fitted.
+        If nothing was embedded, there are no labels, or a head cannot be fitted.
     """
     started = time.monotonic()
     place = Workspace(Path(workspace))
+    names = name_heads(head)
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed is {seed}; expected 0 to {2**32 - 1}.")
-    if "n_jobs" in head_parameters:
-        raise InputError("Give jobs in place of n_jobs: the number of workers is no part of a head.")
-    estimator = make_head(head, random_state=seed, n_jobs=jobs, **head_parameters)
-    path = Path(output) if output is not None else place.bundle(head)
-    listing = place.last_listing()
+    encoders = tuple(encoders.split(",")) if isinstance(encoders, str) else tuple(encoders)
+    members = make_members(
+        names, max(1, len(encoders)), parameters or {}, head_parameters, reweight=reweight, seed=seed, jobs=jobs
+    )
+    if (soundscapes is None) != (truth is None):
+        raise InputError("Soundscapes to validate on and the table of their truth belong together: give both.")
+    rules = ValidationRules(cv=cv, blend=blend, calibrate=calibrate, threshold=threshold, seed=seed)
+    path = Path(output) if output is not None else place.bundle("-".join(names))
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path} is no name for a bundle. It has to end in {SUFFIX}.")
+    for encoder in encoders or (None,):
+        place.last_listing(encoder)
     check_writable(path)
     check_writable(place.last_bundle_note)
-    cache = EmbeddingCache(place.cache, listing.identity)
-    read = read_labels(_choose_labels(labels, listing), listing.recordings, listing.skipped)
-    if len(read.classes) < 2:
+    expected = read_truth(soundscapes, truth) if soundscapes is not None and truth is not None else None
+    label_rules = LabelRules(secondary, rating, most_recordings, group)
+    tell("reading embeddings and labels")
+    data = read_training_data(place, labels, encoders, label_rules, prior, seed)
+    if expected is not None and truth is not None:
+        find_scored(expected, data.labels.classes, truth)  # what is wrong with it is told before the work
+    validation = validate(members, data, rules, tell)
+    for member in members:
+        tell(f"{member.head.name}, all recordings")
+        heard, known = data.heard[member.encoder], data.priors[member.encoder]
+        fit_member(member.head, heard, known, data.targets, data.weights, data.groups)
+    trusted = tuple(replace(member, trust=trust) for member, trust in zip(members, validation.trusts, strict=True))
+    ensemble = Ensemble(trusted, data.priors, validation.blend, validation.calibration, validation.thresholds)
+    bundle = Bundle(
+        ensemble=ensemble,
+        classes=data.classes,
+        identities=data.identities,
+        shares=_share_windows(data),
+        provenance=_describe_origin(data, label_rules, rules, prior, command, seed),
+        scores=validation.summary(data.classes),
+    )
+    on_soundscapes = None
+    if soundscapes is not None and truth is not None:
+        tell("scoring the soundscapes")
+        on_soundscapes = score_soundscapes(bundle, validation, soundscapes, truth, place, jobs=jobs)
+        bundle = replace(bundle, scores={**bundle.scores, "soundscapes": on_soundscapes.summary()})
+    write_bundle(bundle, path)
+    place.remember_bundle(path)
+    # What was asked to be left out is listed, but is no problem.
+    problems = tuple(entry for entry in data.labels.problems if entry.stage != "limit")
+    return FitReport(
+        bundle=bundle,
+        path=path,
+        data=data,
+        validation=validation,
+        soundscapes=on_soundscapes,
+        limited=len(data.labels.problems) - len(problems),
+        skipped=problems,
+        errors=write_skipped(place.errors("fit"), data.labels.problems),
+        elapsed=time.monotonic() - started,
+    )
+
+
+def _share_windows(data: TrainingData) -> NDArray[np.float64]:
+    """Give the share of windows with each class, among those of which it is known."""
+    known = data.weights.sum(axis=0)
+    present = (data.weights * data.targets).sum(axis=0)
+    shares: NDArray[np.float64] = np.divide(present, known, out=np.zeros_like(known), where=known > 0)
+    return shares
+
+
+def name_heads(head: str | Sequence[str]) -> tuple[str, ...]:
+    """Read the names of heads, ``"lr,lgbm"`` or ``["lr", "lgbm"]``.
+
+    Raises
+    ------
+    InputError
+        If there are none, or one comes twice.
+    """
+    names = tuple(name.strip() for name in (head.split(",") if isinstance(head, str) else head))
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"The heads are {', '.join(names) or 'none'}. Name at least one, and each once.")
+    return names
+
+
+def make_members(
+    names: Sequence[str],
+    encoders: int,
+    parameters: Mapping[str, Mapping[str, Any]],
+    head_parameters: Mapping[str, Any],
+    *,
+    reweight: str,
+    seed: int,
+    jobs: int,
+) -> list[Member]:
+    """Make the unfitted heads, each once for each encoder.
+
+    Parameters
+    ----------
+    names : sequence of str
+    encoders : int
+        How many there are.
+    parameters : mapping of str to mapping
+        Of heads by name.
+    head_parameters : mapping
+        Of a single head.
+    reweight : str
+        ``"none"`` or one of `birdemb.classify.reweighting.RULES`.
+    seed, jobs : int
+
+    Returns
+    -------
+    list of Member
+
+    Raises
+    ------
+    InputError
+        If there is no such head, parameter or rule.
+    """
+    if reweight != "none" and reweight not in RULES:
+        raise InputError(f"There is no reweighting {reweight!r}. Use 'none', {', '.join(map(repr, RULES))}.")
+    strangers = [name for name in parameters if name not in names]
+    if strangers:
+        raise InputError(f"There are parameters of {strangers[0]!r}, which is not among the heads {', '.join(names)}.")
+    if head_parameters and len(names) > 1:
         raise InputError(
-            f"{read.source} has one class only, {read.classes[0]!r}: a head needs at least two to tell apart. "
-            "Add recordings of another class, or of background as a class of its own."
+            f"With several heads it is not plain whose parameter {next(iter(head_parameters))!r} is. "
+            "Name the head: HEAD.PARAMETER=VALUE, or parameters={'lgbm': {...}}."
         )
-    labelled = set(read.table["recording"])
-    recordings = [entry for entry in listing.recordings if entry.recording in labelled]
-    windows = label_windows(read, recordings)
-    embeddings = cache.read([entry.sha256 for entry in recordings])
-    if len(embeddings) != len(windows.present):
-        raise InputError(f"{place.listing} and the cache disagree about the windows. Run `birdemb embed` again.")
-    provenance = {
+    members = []
+    for name in names:
+        own = {**head_parameters, **parameters.get(name, {})}
+        if "n_jobs" in own:
+            raise InputError("Give jobs in place of n_jobs: the number of workers is no part of a head.")
+        own = {"class_weight": None if reweight == "none" else reweight, "random_state": seed, **own}
+        members += [Member(make_head(name, n_jobs=jobs, **own), encoder) for encoder in range(encoders)]
+    return members
+
+
+def _describe_origin(
+    data: TrainingData,
+    label_rules: LabelRules,
+    rules: ValidationRules,
+    prior: str,
+    command: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        # As typed, but for passwords in addresses: a bundle is shared.
+        "command": [hide_secrets(word) for word in command],
         "seed": seed,
         # Its name alone: a bundle is shared, and the folders of a machine are nobody's business.
-        "labels": Path(read.source).name,
-        "recordings": len(recordings),
-        "windows": len(embeddings),
-        "recordings_by_class": read.count_recordings(),
-        "data_sha256": hash_json([[entry.sha256 for entry in recordings], read.table.to_csv(index=False)]),
+        "labels": Path(data.labels.source).name,
+        "label_rules": vars(label_rules),
+        "validation_rules": vars(rules),
+        "prior": prior,
+        "recordings": len(data.recordings),
+        "windows": len(data),
+        "recordings_by_class": data.labels.count_recordings(),
+        "data_sha256": hash_json(
+            [
+                [entry.sha256 for entry in data.recordings],
+                data.labels.table.to_csv(index=False),
+                data.labels.recordings.to_csv(index=False),
+            ]
+        ),
         "python": platform.python_version(),
         "platform": sys.platform,
         "versions": {name: found for name in _RECORDED_PACKAGES if (found := _installed_version(name))},
     }
-    estimator.fit(embeddings, windows.present, sample_weight=windows.known)
-    bundle = Bundle(
-        head=estimator,
-        classes=read.classes,
-        identity=listing.identity,
-        priors=windows.present.mean(axis=0),
-        provenance=provenance,
-    )
-    write_bundle(bundle, path)
-    place.remember_bundle(path)
-    return FitReport(
-        bundle=bundle,
-        path=path,
-        labels=read,
-        recordings=len(recordings),
-        windows=len(embeddings),
-        skipped=read.problems,
-        errors=write_skipped(place.errors("fit"), read.problems),
-        elapsed=time.monotonic() - started,
-    )
 
 
 def _installed_version(name: str) -> str | None:
@@ -173,9 +361,3 @@ def _installed_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _choose_labels(given: str | Path | None, listing: Listing) -> Path | None:
-    if given is not None:
-        return Path(given)
-    return Path(listing.labels) if listing.labels else find_label_file(Path(listing.folder))

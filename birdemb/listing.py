@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from birdemb.errors import InputError
-from birdemb.storage import read_json, replace_atomically, write_json
+from birdemb.storage import read_json, replace_atomically
 
 __all__ = ["EmbeddedRecording", "Listing", "SkippedRecording", "write_skipped"]
 
@@ -46,7 +46,7 @@ class SkippedRecording:
     recording : str
         Its path below the folder that was given.
     stage : str
-        ``"read"``, ``"decode"``, ``"encode"`` or ``"label"``.
+        ``"read"``, ``"decode"``, ``"encode"``, ``"label"`` or ``"limit"``.
     reason : str
         What is wrong with it.
     """
@@ -63,7 +63,7 @@ class Listing:
     Parameters
     ----------
     folder : str
-        Absolute path of the folder that was embedded.
+        Absolute path or URL of the folder that was embedded.
     identity : dict
         All that the embeddings depend on; names their part of the cache.
     recordings : sequence of EmbeddedRecording
@@ -90,8 +90,17 @@ class Listing:
         return sum(entry.seconds for entry in self.recordings)
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        write_json(path, asdict(self))
+        """Write it as JSON, a recording a line."""
+        head = {"folder": self.folder, "identity": self.identity, "labels": self.labels}
+        rows = {"recordings": self.recordings, "skipped": self.skipped}
+        members = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+        # Not dataclasses.asdict and an indented dump, which take a second for some ten thousand recordings.
+        members += [
+            f"{json.dumps(key)}: [\n" + ",\n".join(json.dumps(vars(entry)) for entry in entries) + "\n]"
+            for key, entries in rows.items()
+        ]
+        with replace_atomically(path) as temporary:
+            temporary.write_text("{\n" + ",\n".join(members) + "\n}\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Listing:
@@ -116,12 +125,12 @@ class Listing:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is no listing of recordings ({error}). {advice}") from error
 
-    def refuse_if_empty(self, path: Path, errors: Path | None) -> None:
+    def refuse_if_empty(self, path: str | Path, errors: Path | None) -> None:
         """Raise if every recording was skipped.
 
         Parameters
         ----------
-        path : Path
+        path : str or Path
             What was to be embedded.
         errors : Path or None
             The table of what was skipped.
@@ -140,7 +149,7 @@ class Listing:
 
 
 def write_skipped(path: Path, skipped: Sequence[SkippedRecording]) -> Path | None:
-    """Write a table of what was skipped (columns recording, stage, reason), or delete the last run's if nothing was.
+    """Write a table of what was skipped (columns path, stage, reason), or delete the last run's if nothing was.
 
     Returns
     -------
@@ -150,8 +159,12 @@ def write_skipped(path: Path, skipped: Sequence[SkippedRecording]) -> Path | Non
     if not skipped:
         path.unlink(missing_ok=True)
         return None
-    with replace_atomically(path) as temporary:
-        table = pd.DataFrame([asdict(entry) for entry in skipped], columns=["recording", "stage", "reason"])
+    with (
+        replace_atomically(path) as temporary,
         # Names of files need not be valid text.
-        table.to_csv(temporary, index=False, errors="backslashreplace")
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("path", "stage", "reason"))
+        table.writerows((entry.recording, entry.stage, entry.reason) for entry in skipped)
     return path

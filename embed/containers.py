@@ -6,36 +6,50 @@ is shorter than the recording was.
 
 from __future__ import annotations
 
-import os
+import io
+import math
 import re
-from io import FileIO
 
 import soundfile
 
 from birdemb.errors import RecordingError
 
-__all__ = ["refuse_missing_end", "refuse_short_container"]
+__all__ = ["can_be_split", "refuse_missing_end", "refuse_short_container"]
 
 _MISSING_SECONDS = 0.1  # MP3 headers count a little more than decoders give
 # What programs that stream into a pipe write as the length: sox 0x7FFFF000, ffmpeg 0xFFFFFFFF, arecord 0x80000000.
 # A few kilobytes less, as they round it down to whole samples or leave room for the header.
 _UNKNOWN_LENGTHS = (range(1), range(0x7FFF_F000, 0x8000_0001), range(0xFFFF_F000, 0x1_0000_0000))
+_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's, of a FLAC that was written into a pipe
 # libsndfile reads on to the end of a file that is shorter than its header says, and notes it in its log.
 _SHORTER_THAN_HEADER = re.compile(
     r"^\s*(?:data|SSND|Data Size|[Rr]iff(?: size)?) *: (\d+) \(should be (\d+)\)", re.MULTILINE
 )
 _LONGEST_OGG_PAGE = 27 + 255 + 255 * 255
+# Bytes of a sample, of the codings that libsndfile seeks in to the sample, with the same sound as without seeking.
+_PLAIN_CODINGS = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+    "ULAW": 1,
+    "ALAW": 1,
+}
+_LONGEST_FLAC_BLOCK, _SHORTEST_FLAC_FRAME = 65_535, 9
 _LENGTH_TAGS = (b"Xing", b"Info", b"VBRI")  # of MP3: in the first frame, where there is one
 
 
-def refuse_short_container(file: soundfile.SoundFile, raw: FileIO) -> None:
+def refuse_short_container(file: soundfile.SoundFile, raw: io.RawIOBase) -> None:
     """Refuse a file that is shorter than its container says, as far as that can be seen before decoding.
 
     Parameters
     ----------
     file : SoundFile
         Opened on `raw`, nothing decoded yet.
-    raw : FileIO
+    raw : RawIOBase
         The file's bytes. Its position is left as it was.
 
     Raises
@@ -50,15 +64,38 @@ def refuse_short_container(file: soundfile.SoundFile, raw: FileIO) -> None:
         raise RecordingError("decode", "cut short: its Ogg stream has no last page")
 
 
-def refuse_missing_end(file: soundfile.SoundFile, raw: FileIO, samples: int) -> None:
+def can_be_split(file: soundfile.SoundFile, raw: io.RawIOBase, size: int) -> bool:
+    """Tell whether the length in a header can be trusted, and seeking in it gives the same sound as reading on.
+
+    Parameters
+    ----------
+    file : SoundFile
+        Opened on `raw`, nothing decoded yet.
+    raw : RawIOBase
+        The file's bytes. Its position is left as it was.
+    size : int
+        Of the file, in bytes.
+    """
+    if _SHORTER_THAN_HEADER.search(file.extra_info):
+        return False
+    if file.format == "FLAC":
+        return int(file.frames) <= size * _LONGEST_FLAC_BLOCK // _SHORTEST_FLAC_FRAME
+    if file.format == "OGG":
+        return file.subtype in ("VORBIS", "OPUS") and _has_last_page(raw)
+    if file.format == "MP3":
+        return _tells_length(raw)
+    return bool(file.frames * file.channels * _PLAIN_CODINGS.get(file.subtype, math.inf) <= size)
+
+
+def refuse_missing_end(file: soundfile.SoundFile, raw: io.RawIOBase, samples: int) -> None:
     """Refuse a file of which less could be decoded than there is or was.
 
     Parameters
     ----------
     file : SoundFile
         Opened on `raw`, decoded to its end.
-    raw : FileIO
-        The file's bytes, at the position where libsndfile stopped reading.
+    raw : RawIOBase
+        The file's bytes. Its position is changed.
     samples : int
         Samples per channel that were decoded.
 
@@ -69,6 +106,7 @@ def refuse_missing_end(file: soundfile.SoundFile, raw: FileIO, samples: int) -> 
     """
     if file.format == "MP3" and not _tells_length(raw):
         # libsndfile guesses the length from the first frame's bit rate and stops there, right or wrong.
+        file.seek(samples)  # back to the frame behind the last one: it has read ahead
         following = raw.read(2)
         if len(following) == 2 and following[0] == 0xFF and following[1] & 0xE0 == 0xE0:
             raise RecordingError(
@@ -77,18 +115,19 @@ def refuse_missing_end(file: soundfile.SoundFile, raw: FileIO, samples: int) -> 
                 "length and its bit rate varies; convert it to FLAC",
             )
         return
+    if file.frames == _UNKNOWN_FRAMES:
+        return
     promised = file.frames / file.samplerate
     missing = promised - samples / file.samplerate
-    if missing > _MISSING_SECONDS:
+    if missing > (0 if file.format == "FLAC" else _MISSING_SECONDS):
         raise RecordingError(
             "decode", f"cut short: {missing:.1f} s of the {promised:.1f} s that its header promises are missing"
         )
 
 
-def _has_last_page(raw: FileIO) -> bool:
+def _has_last_page(raw: io.RawIOBase) -> bool:
     """Tell whether the last page of an Ogg file is whole and carries the end-of-stream flag (RFC 3533, section 6)."""
-    size = os.fstat(raw.fileno()).st_size
-    tail = _read_at(raw, max(0, size - _LONGEST_OGG_PAGE), _LONGEST_OGG_PAGE)
+    tail = _read_at(raw, -_LONGEST_OGG_PAGE, _LONGEST_OGG_PAGE)
     start = tail.rfind(b"OggS")
     if start < 0 or len(tail) < start + 27:
         return False
@@ -97,7 +136,7 @@ def _has_last_page(raw: FileIO) -> bool:
     return bool(flags & 4) and len(tail) >= start + page
 
 
-def _tells_length(raw: FileIO) -> bool:
+def _tells_length(raw: io.RawIOBase) -> bool:
     """Tell whether the first frame of an MP3 file says how many frames there are."""
     head = _read_at(raw, 0, 10)
     # An ID3v2 tag in front (id3.org, ID3v2.4 section 3.1): its size is in four bytes of seven bits.
@@ -106,10 +145,11 @@ def _tells_length(raw: FileIO) -> bool:
     return any(name in first_frame for name in _LENGTH_TAGS)
 
 
-def _read_at(raw: FileIO, start: int, count: int) -> bytes:
+def _read_at(raw: io.RawIOBase, start: int, count: int) -> bytes:
+    """Read bytes from a place, counted from the end where it is negative."""
     position = raw.tell()
     try:
-        raw.seek(start)
-        return raw.read(count)
+        raw.seek(start if start >= 0 else max(0, raw.seek(0, io.SEEK_END) + start))
+        return raw.read(count) or b""
     finally:
         raw.seek(position)

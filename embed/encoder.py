@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from numpy.typing import NDArray
 
 from birdemb.defaults import DEFAULT_ENCODER
 from birdemb.embed.card import Card, load_card
+from birdemb.embed.precision import require_precision, resolve_precision
 from birdemb.embed.windows import place_frames
 from birdemb.errors import InputError
+from birdemb.taxonomy import OwnClass
 
 __all__ = ["Encoder", "load_encoder"]
 
@@ -34,15 +38,51 @@ class Encoder(ABC):
         Length in seconds of the windows that it will be given.
     weights : Path, optional
         Checked weights, for an encoder that has any.
+    precision : str
+        Of its arithmetic; one of the card's.
+    logits : bool
+        Whether it is to give its own classes' logits too.
+
+    Raises
+    ------
+    InputError
+        If it has no logits, or does not run in this precision.
     """
 
     revision = 1
     """Raised when the arithmetic of an encoder changes, so that older embeddings are not taken for its own."""
 
-    def __init__(self, card: Card, *, window: float = 5.0, weights: Path | None = None) -> None:
+    own_logits = 0
+    """How many classes the encoder knows by itself."""
+
+    def __init__(
+        self,
+        card: Card,
+        *,
+        window: float = 5.0,
+        weights: Path | None = None,
+        precision: str = "f32",
+        logits: bool = False,
+    ) -> None:
+        require_precision(card, precision)
+        if logits and not self.own_logits:
+            raise InputError(f"{card.name} knows no classes by itself, so that it has no logits. Leave --logits out.")
         self.card = card
         self.window = window
         self.weights = weights
+        self.precision = precision
+        self.logits_width = self.own_logits if logits else 0
+
+    @property
+    def frame_seconds(self) -> float:
+        """What the network hears in one pass; 0 where it hears windows of any length."""
+        heard = self.card.frame_seconds
+        return max(heard, self.window) if self.card.pooling == "whole" else heard
+
+    @property
+    def frame_starts(self) -> tuple[float, ...]:
+        """Where in a window the network begins to hear, in seconds."""
+        return place_frames(self.window, self.frame_seconds)
 
     @property
     def window_samples(self) -> int:
@@ -56,14 +96,49 @@ class Encoder(ABC):
             "encoder": self.card.name,
             "revision": self.revision,
             "weights_sha256": self.card.weights.sha256 if self.card.weights else None,
-            "precision": "f32",
+            "precision": self.precision,
             "sample_rate": self.card.sample_rate,
             "dim": self.card.dim,
-            "frame_seconds": self.card.frame_seconds,
-            "frame_starts": list(place_frames(self.window, self.card.frame_seconds)),
+            "logits": self.logits_width,
+            "frame_seconds": self.frame_seconds,
+            "frame_starts": list(self.frame_starts),
             "pooling": self.card.pooling,
             "level": self.card.level,
         }
+
+    @cached_property
+    def own_classes(self) -> tuple[OwnClass, ...]:
+        """Names of the classes that the encoder knows by itself, in the order of its logits; none if it knows none.
+
+        Raises
+        ------
+        MissingWeightsError
+            If the file with their names is nowhere on this machine. Embedding does not need it.
+        InputError
+            If a file was found that holds other names.
+        """
+        if not self.own_logits:
+            return ()
+        from birdemb.embed.weights import find_own_classes  # embedding does not need it
+
+        return find_own_classes(self.card, self.own_logits, self.weights)
+
+    def read_classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Read the layer that turns this encoder's embeddings into the logits of its own classes.
+
+        Returns
+        -------
+        weights : ndarray of shape (dim, own_logits), float32
+        intercepts : ndarray of shape (own_logits,), float32
+            So that ``embeddings @ weights + intercepts`` are logits. None for an encoder that knows no classes by
+            itself, or whose logits are not linear in the embedding.
+
+        Raises
+        ------
+        InputError
+            If the weights cannot be read.
+        """
+        return None
 
     def encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn windows into embeddings.
@@ -83,22 +158,66 @@ class Encoder(ABC):
         InputError
             If the windows have another shape or type.
         """
+        self._check(windows)
+        if not len(windows):
+            return np.empty((0, self.card.dim), np.float32)
+        return self._encode(windows)
+
+    def encode_with_logits(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Turn windows into embeddings and the logits of the encoder's own classes.
+
+        Parameters
+        ----------
+        windows : ndarray of shape (n, window_samples), float32
+            As in `encode`.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n, dim), float32
+            Those that `encode` gives.
+        logits : ndarray of shape (n, logits_width), float32
+            Of what is heard anywhere in the window, before any sigmoid or softmax.
+
+        Raises
+        ------
+        InputError
+            If the windows have another shape or type, or the encoder was made without logits.
+        """
+        if not self.logits_width:
+            raise InputError(f"{self.card.name} was made without logits; make it with logits=True.")
+        self._check(windows)
+        if not len(windows):
+            return np.empty((0, self.card.dim), np.float32), np.empty((0, self.logits_width), np.float32)
+        return self._encode_with_logits(windows)
+
+    def _check(self, windows: NDArray[np.float32]) -> None:
         if windows.ndim != 2 or windows.shape[1] != self.window_samples or windows.dtype != np.float32:
             raise InputError(
                 f"{self.card.name} was given windows of shape {windows.shape} and type {windows.dtype}; "
                 f"expected (n, {self.window_samples}) float32: {self.window} s at {self.card.sample_rate} Hz."
             )
-        if not len(windows):
-            return np.empty((0, self.card.dim), np.float32)
-        return self._encode(windows)
 
     @abstractmethod
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Do what `encode` says, for at least one window of the right shape."""
 
+    def _encode_with_logits(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Do what `encode_with_logits` says; an encoder with `own_logits` has to."""
+        raise NotImplementedError
 
-def load_encoder(name: str = DEFAULT_ENCODER, *, window: float = 5.0, weights: Path | None = None) -> Encoder:
+
+def load_encoder(
+    name: str = DEFAULT_ENCODER,
+    *,
+    window: float = 5.0,
+    weights: Path | None = None,
+    precision: str = "f32",
+    logits: bool = False,
+    pooling: str | None = None,
+) -> Encoder:
     """Make an encoder ready.
+
+    Its network is compiled when it is first used.
 
     Parameters
     ----------
@@ -108,6 +227,13 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, window: float = 5.0, weights: P
         Length in seconds of the windows that it will be given.
     weights : Path, optional
         A weights file or a folder with one; where to look without it says `find_weights`.
+    precision : str
+        ``"f32"``, ``"bf16"``, ``"int8"`` for the network that `birdemb quantize` made, or ``"auto"`` for the faster
+        of the first two that this processor has instructions for.
+    logits : bool
+        Whether it is to give its own classes' logits too.
+    pooling : str, optional
+        Another than the card's, to compare them.
 
     Returns
     -------
@@ -116,7 +242,7 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, window: float = 5.0, weights: P
     Raises
     ------
     InputError
-        If there is no such encoder, or its weights are not what they have to be.
+        If there is no such encoder, its weights are not what they have to be, or it cannot do what is asked.
     MissingWeightsError
         If its weights are nowhere.
 
@@ -127,10 +253,14 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, window: float = 5.0, weights: P
     (2, 824)
     """
     card = load_card(name)
+    if pooling is not None:
+        card = replace(card, pooling=pooling)
     if card.weights is not None or weights is not None:
         from birdemb.embed.weights import find_weights  # not needed without weights
 
         weights = find_weights(card, weights)
     module, _, kind = _MODULES[card.kind].partition(":")
-    encoder: Encoder = getattr(import_module(module), kind)(card, window=window, weights=weights)
+    encoder: Encoder = getattr(import_module(module), kind)(
+        card, window=window, weights=weights, precision=resolve_precision(card, precision), logits=logits
+    )
     return encoder

@@ -1,6 +1,8 @@
-"""Windows: the stretches of a recording that get one embedding each.
+"""Windows: the stretches of a recording that get one embedding each, and the parts in which they are worked on.
 
-A window is known everywhere by its recording, its start and its end in seconds.
+A window is known everywhere by its recording, its start and its end in seconds. A part is a run of consecutive
+windows of one recording that are embedded as one piece of work. Which parts a recording has depends on its content
+alone, so that its embeddings are the same whoever embeds which part, and when.
 """
 
 from __future__ import annotations
@@ -8,15 +10,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from birdemb.embed.audio import Decoder
-from birdemb.errors import InputError
+from birdemb.embed.audio import HIGHEST_SAMPLE_RATE, Decoder, open_sound
+from birdemb.embed.containers import can_be_split
+from birdemb.embed.recordings import Recording
+from birdemb.errors import InputError, RecordingError
 
-__all__ = ["WindowGrid", "place_frames", "stream_windows"]
+__all__ = ["PART_SECONDS", "Part", "WindowGrid", "place_frames", "plan_parts", "stream_windows", "windows_at_once"]
+
+PART_SECONDS = 120.0
+"""How far apart the parts of a long recording begin, at the most. What a recording's embeddings are depends on it,
+by less than a rounding error."""
+
+_WINDOWS_AT_ONCE = 16
+_SECONDS_AT_ONCE = 80.0
+_SMALLEST_SPLIT_BYTES = 1 << 20  # Opening what is surely short would only cost time.
+_LOWEST_SPLIT_RATE = 1000  # in Hz; below it a header is more likely damaged than true
+_MOST_PARTS = 10_000  # of two minutes: two weeks; a header that says more is more likely damaged than true
+_LOWEST_SPLIT_MP3_RATE = 32_000  # libmpg123 prints warnings after each seek in those of a lower rate
+_MOST_MP3_PARTS = 8  # To go to a place in an MP3, all before it has to be read through.
 
 
 @dataclass(frozen=True)
@@ -63,9 +79,22 @@ class WindowGrid:
         sample_rate : int
             In Hz, of these samples.
         """
-        # In samples, as seconds would round 60 s to a hair more and invent a window.
-        window, hop = round(self.window * sample_rate), round(self.hop * sample_rate)
+        # Exact, as rounded seconds would make a hair more of 60 s and invent a window, and a rounded hop would in 24 h.
+        window, hop = Fraction(str(self.window)) * sample_rate, Fraction(str(self.hop)) * sample_rate
         return 1 + max(0, math.ceil((samples - window) / hop))
+
+
+def windows_at_once(grid: WindowGrid) -> int:
+    """Give how many windows are decoded and encoded together: 16, and fewer where they are longer than 5 s.
+
+    Memory then depends little on the length of a window.
+
+    Examples
+    --------
+    >>> windows_at_once(WindowGrid()), windows_at_once(WindowGrid(60.0, 60.0))
+    (16, 1)
+    """
+    return max(1, min(_WINDOWS_AT_ONCE, int(_SECONDS_AT_ONCE / grid.window)))
 
 
 def place_frames(window: float, frame: float) -> tuple[float, ...]:
@@ -96,40 +125,126 @@ def place_frames(window: float, frame: float) -> tuple[float, ...]:
     return tuple(last * index / (frames - 1) for index in range(frames)) if frames > 1 else (0.0,)
 
 
-def stream_windows(
-    path: Path, sample_rate: int, grid: WindowGrid, batch: int = 16
-) -> Iterator[tuple[NDArray[np.float32], Decoder]]:
-    """Decode a recording and cut it into windows, a few at a time.
+@dataclass(frozen=True)
+class Part:
+    """Consecutive windows of one recording that are embedded as one piece of work.
 
     Parameters
     ----------
-    path : Path
-        The recording.
+    first_window : int
+        Counted from the recording's start.
+    windows : int or None
+        How many; None for all to the recording's end.
+    """
+
+    first_window: int = 0
+    windows: int | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether it reaches to the recording's end."""
+        return self.windows is None
+
+
+_WHOLE = Part()
+
+
+def plan_parts(
+    recording: Recording,
+    sample_rate: int,
+    grid: WindowGrid,
+    *,
+    part_seconds: float = PART_SECONDS,
+    smallest_bytes: int = _SMALLEST_SPLIT_BYTES,
+) -> list[Part]:
+    """Split a recording into parts, by its header alone.
+
+    Each part has as many windows as begin within `part_seconds`, the last one has the rest: between one and two
+    times as many. A recording is one part if it is short, its length cannot be trusted before it is decoded,
+    or its decoder cannot begin anywhere.
+
+    Parameters
+    ----------
+    recording : Recording
     sample_rate : int
         Rate in Hz at which the windows are wanted.
     grid : WindowGrid
         Where the windows lie.
-    batch : int
-        The most windows to give at a time.
+    part_seconds : float
+        How far apart parts begin, at the most.
+    smallest_bytes : int
+        Recordings of less are one part.
+
+    Returns
+    -------
+    list of Part
+        In order; at least one.
+
+    Raises
+    ------
+    RecordingError
+        If the recording cannot be opened, or is no audio.
+    """
+    if recording.stamp().size < smallest_bytes:
+        return [Part()]
+    with open_sound(recording) as sound:
+        native = sound.file.samplerate
+        if not _LOWEST_SPLIT_RATE <= native <= HIGHEST_SAMPLE_RATE:
+            return [Part()]
+        windows = grid.count(sound.file.frames, native)
+        hop = round(grid.hop * sample_rate)
+        # A part has to begin on a whole sample of the recording, too.
+        step = sample_rate // math.gcd(hop * native, sample_rate)
+        size = int(part_seconds * sample_rate / hop) // step * step
+        if sound.file.format == "MP3":
+            if native < _LOWEST_SPLIT_MP3_RATE:
+                return [Part()]
+            size = max(size, math.ceil(windows / _MOST_MP3_PARTS / step) * step)
+        parts = windows // size if size else 1
+        splits = sound.file.can_seek() and 1 < parts <= _MOST_PARTS
+        if not splits or not can_be_split(sound.file, sound.raw, sound.size):
+            return [Part()]
+    return [Part(index * size, size) for index in range(parts - 1)] + [Part((parts - 1) * size)]
+
+
+def stream_windows(
+    recording: Recording, sample_rate: int, grid: WindowGrid, part: Part = _WHOLE, batch: int | None = None
+) -> Iterator[tuple[NDArray[np.float32], Decoder]]:
+    """Decode a recording, or a part of it, and cut it into windows, a few at a time.
+
+    Parameters
+    ----------
+    recording : Recording
+    sample_rate : int
+        Rate in Hz at which the windows are wanted.
+    grid : WindowGrid
+        Where the windows lie.
+    part : Part
+        Which windows are wanted: one of what `plan_parts` gives, all by default.
+    batch : int, optional
+        The most windows to give at a time; `windows_at_once` where it is not given.
 
     Yields
     ------
     windows : ndarray of shape (n, round(window * sample_rate)), float32
         Consecutive windows, n at most `batch`.
     decoder : Decoder
-        Knows how much has been decoded so far.
+        Knows how far decoding has come; with the last windows of the last part, how long the recording is.
 
     Raises
     ------
     RecordingError
-        If the recording cannot be decoded to its end.
+        If the recording cannot be decoded to its end, or to the end of the part.
     """
-    decoder = Decoder(path, sample_rate)
+    decoder = Decoder(recording, sample_rate)
     size, hop = round(grid.window * sample_rate), round(grid.hop * sample_rate)
+    start = part.first_window * hop
+    stop = None if part.windows is None else start + (part.windows - 1) * hop + size
+    batch = batch or windows_at_once(grid)
     wanted = size + (batch - 1) * hop
     pending: list[NDArray[np.float32]] = []
     available = cut = 0
-    for block in decoder.blocks():
+    for block in decoder.blocks(start, stop):
         pending.append(block)
         available += len(block)
         while available > wanted:
@@ -139,7 +254,12 @@ def stream_windows(
             pending = [buffer[batch * hop :]]
             available = len(pending[0])
     # The decoded length decides, not the resampled one: a resampler may give a sample more or less.
-    left = grid.count(decoder.samples, decoder.native_rate) - cut
+    windows = part.windows
+    if windows is None:
+        windows = grid.count(decoder.samples, decoder.native_rate) - part.first_window
+        if windows < 1:
+            raise RecordingError("decode", f"cut short: it ends after {decoder.seconds:.1f} s, before its last part")
+    left = windows - cut
     buffer = np.concatenate(pending) if pending else np.zeros(0, np.float32)
     while left > 0:
         count = min(left, batch)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 from numpy.typing import NDArray
 
 from birdemb.embed.audio import Decoder
+from birdemb.embed.recordings import Recording
+from birdemb.errors import RecordingError
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,10 @@ def write_audio(path: Path, samples: NDArray[np.floating], rate: int, container:
     if container is None:
         soundfile.write(path, samples, rate, format="WAV", subtype="FLOAT")
     else:
-        soundfile.write(path, samples, rate, format=container.format, subtype=container.subtype)
+        channels = samples.shape[1] if samples.ndim > 1 else 1
+        with soundfile.SoundFile(path, "w", rate, channels, format=container.format, subtype=container.subtype) as file:
+            for start in range(0, len(samples), 100_000):  # libvorbis does not survive a million at a time
+                file.write(samples[start : start + 100_000])
     return path
 
 
@@ -78,6 +85,17 @@ def wav_bytes(
     return b"RIFF" + struct.pack("<I", len(body) if riff is None else riff) + body
 
 
+def recording_of(path: Path) -> Recording:
+    return Recording(str(path.absolute()), path.name)
+
+
 def decode(path: Path, rate: int) -> NDArray[np.float32]:
     """Decode a whole recording through the library."""
-    return np.concatenate(list(Decoder(path, rate).blocks()))
+    return np.concatenate(list(Decoder(recording_of(path), rate).blocks()))
+
+
+def refusal(act: Callable[[], object]) -> RecordingError:
+    """Give the error with which a recording is refused."""
+    with pytest.raises(RecordingError) as caught:
+        act()
+    return caught.value

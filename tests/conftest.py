@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from birdemb.embed.card import load_card
 from birdemb.embed.weights import locate_weights
 from birdemb.synthesis import World, make_world
+
+# No test says how long anything may take: a busy machine is no defect.
+settings.register_profile("birdemb", deadline=None)
+settings.load_profile("birdemb")
 
 REPOSITORY = Path(__file__).parents[1]
 

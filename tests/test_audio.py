@@ -1,4 +1,4 @@
-"""Whole recordings: containers, channels, rates, blocks, and where recordings are found."""
+"""Whole recordings: containers, channels, rates and blocks."""
 
 import tracemalloc
 
@@ -12,6 +12,7 @@ from audio_files import (
     decode,
     make_noise,
     make_sine,
+    recording_of,
     wav_bytes,
     write_audio,
     write_sine,
@@ -19,8 +20,7 @@ from audio_files import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from birdemb.embed.audio import AUDIO_SUFFIXES, Decoder, find_recordings
-from birdemb.errors import InputError
+from birdemb.embed.audio import Decoder
 
 BLOCK = 2**20
 RATES = (8_000, 22_050, 44_100, 48_000, 96_000, 192_000, 256_000, 500_000)
@@ -34,7 +34,7 @@ def by_name(container):
 @pytest.mark.parametrize("channels", [1, 2])
 def test_every_container_has_its_whole_length(tmp_path, container, channels):
     path = write_audio(tmp_path / f"a{container.suffix}", make_noise(60_001, channels=channels), 48_000, container)
-    decoder = Decoder(path, 48_000)
+    decoder = Decoder(recording_of(path), 48_000)
     samples = np.concatenate(list(decoder.blocks()))
     assert len(samples) == decoder.samples == soundfile.info(path).frames == 60_001
     assert decoder.native_rate == 48_000
@@ -93,7 +93,7 @@ def test_any_length_is_resampled_to_its_share(tmp_path, samples, native, wanted)
 def test_streaming_gives_what_one_call_of_the_resampler_gives(tmp_path, native, channels):
     written = make_noise(BLOCK + 54_321, channels=channels)
     path = write_audio(tmp_path / "a.wav", written, native)
-    assert len(list(Decoder(path, 48_000).blocks())) >= 2
+    assert len(list(Decoder(recording_of(path), 48_000).blocks())) >= 2
     expected = soxr.resample(written.mean(axis=1), native, 48_000, quality="HQ")
     got = decode(path, 48_000)
     assert abs(len(got) - len(expected)) <= 1
@@ -106,7 +106,7 @@ def test_block_borders_are_seamless(tmp_path, channels):
     frames = 2 * (BLOCK // channels) + 7
     written = make_noise(frames, channels=channels)
     path = write_audio(tmp_path / "a.wav", written, 32_000)
-    blocks = list(Decoder(path, 32_000).blocks())
+    blocks = list(Decoder(recording_of(path), 32_000).blocks())
     assert [len(block) for block in blocks] == [BLOCK // channels, BLOCK // channels, 7]
     np.testing.assert_allclose(np.concatenate(blocks), written.mean(axis=1), rtol=0, atol=1e-7)
 
@@ -122,7 +122,7 @@ def test_an_absurdly_low_rate_needs_no_more_memory(tmp_path):
     path.write_bytes(wav_bytes(np.ones(20_000, np.int16), 20))
     tracemalloc.start()
     try:
-        length = sum(len(block) for block in Decoder(path, 48_000).blocks())
+        length = sum(len(block) for block in Decoder(recording_of(path), 48_000).blocks())
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -131,12 +131,12 @@ def test_an_absurdly_low_rate_needs_no_more_memory(tmp_path):
 
 
 def test_a_decoder_knows_nothing_before_it_has_read(tmp_path):
-    decoder = Decoder(tmp_path / "a.wav", 48_000)
+    decoder = Decoder(recording_of(tmp_path / "a.wav"), 48_000)
     assert (decoder.samples, decoder.native_rate, decoder.seconds) == (0, 0, 0.0)
 
 
 def test_decoding_twice_gives_the_same(tmp_path):
-    decoder = Decoder(write_audio(tmp_path / "a.wav", make_noise(9_000), 44_100), 48_000)
+    decoder = Decoder(recording_of(write_audio(tmp_path / "a.wav", make_noise(9_000), 44_100)), 48_000)
     first, second = (np.concatenate(list(decoder.blocks())) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert decoder.samples == 9_000
@@ -146,80 +146,6 @@ def test_decoding_twice_gives_the_same(tmp_path):
 def test_names_of_all_kinds_can_be_read(tmp_path, name):
     written = make_noise(100)
     np.testing.assert_array_equal(decode(write_audio(tmp_path / name, written, 8_000), 8_000), written)
-
-
-def test_recordings_are_found_sorted_in_folders_of_any_depth(tmp_path):
-    names = ["b/2.ogg", "b/10.flac", "a.wav", "c/d/e/f.mp3", "b.wav"]
-    touch(tmp_path, *names)
-    assert found(tmp_path) == ["a.wav", "b/10.flac", "b/2.ogg", "b.wav", "c/d/e/f.mp3"]
-
-
-def test_each_known_suffix_is_found_in_any_case(tmp_path):
-    names = [f"a{suffix}" for suffix in AUDIO_SUFFIXES] + [f"b{suffix.upper()}" for suffix in AUDIO_SUFFIXES]
-    touch(tmp_path, "notes.txt", "wav", "train.csv", "a.wav.txt", *names)
-    assert found(tmp_path) == sorted(names)
-
-
-def test_hidden_files_and_folders_are_left_out(tmp_path):
-    touch(tmp_path, "._a.wav", ".hidden/b.wav", ".wav", ".folder.wav/c.wav", "d.wav")
-    assert found(tmp_path) == ["d.wav"]
-
-
-def test_a_link_to_a_folder_above_ends(tmp_path):
-    touch(tmp_path, "data/a.wav", "data/deep/b.wav")
-    (tmp_path / "data/deep/up").symlink_to(tmp_path / "data")
-    assert found(tmp_path / "data") == ["a.wav", "deep/b.wav"]
-
-
-def test_a_linked_folder_is_followed_once(tmp_path):
-    touch(tmp_path, "elsewhere/a.wav", "data/b.wav")
-    for name in ("first", "second"):
-        (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere")
-    assert found(tmp_path / "data") == ["b.wav", "first/a.wav"]
-
-
-def test_a_linked_file_and_a_dangling_link_are_listed(tmp_path):
-    touch(tmp_path, "elsewhere/a.wav", "data/b.wav")
-    (tmp_path / "data/c.wav").symlink_to(tmp_path / "elsewhere/a.wav")
-    (tmp_path / "data/gone.wav").symlink_to(tmp_path / "nothing.wav")
-    assert found(tmp_path / "data") == ["b.wav", "c.wav", "gone.wav"]
-
-
-def test_a_folder_called_as_a_recording_is_listed_and_searched(tmp_path):
-    touch(tmp_path, "x.wav/a.wav")
-    assert found(tmp_path) == ["x.wav", "x.wav/a.wav"]
-
-
-def test_a_recording_may_be_given_itself(tmp_path):
-    touch(tmp_path, "a.WAV")
-    assert find_recordings(tmp_path / "a.WAV") == [tmp_path / "a.WAV"]
-
-
-@pytest.mark.parametrize(
-    ("given_path", "told"),
-    [
-        ("empty", "No recording in"),
-        ("no_audio", "No recording in"),
-        ("missing", "no folder or file"),
-        ("no_audio/notes.txt", "no recording by its name"),
-    ],
-)
-def test_where_there_is_no_recording_the_error_says_so(tmp_path, given_path, told):
-    (tmp_path / "empty").mkdir()
-    touch(tmp_path, "no_audio/notes.txt")
-    with pytest.raises(InputError, match=told) as caught:
-        find_recordings(tmp_path / given_path)
-    assert str(tmp_path / given_path) in str(caught.value)
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-def found(folder):
-    return [path.relative_to(folder).as_posix() for path in find_recordings(folder)]
 
 
 def assert_is_sine(samples, rate, frequency, tolerance):

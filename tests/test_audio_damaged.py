@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import soundfile
-from audio_files import CONTAINERS, decode, make_noise, wav_bytes, write_audio
+from audio_files import CONTAINERS, decode, make_noise, recording_of, wav_bytes, write_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -197,8 +197,10 @@ def test_an_mp3_that_does_not_tell_its_length_is_read_where_libsndfile_reads_it_
 
 
 @pytest.mark.parametrize("tag", [b"TAG" + bytes(125), b"APETAGEX" + bytes(30_000)])
-def test_notes_behind_an_mp3_are_no_damage(decode_bytes, written, tag):
-    assert len(decode_bytes(written["mp3"] + tag, ".mp3")) == len(decode_bytes(written["mp3"], ".mp3"))
+@pytest.mark.parametrize("name", ["mp3", "flac", "vorbis"])
+def test_notes_behind_the_sound_are_no_damage(decode_bytes, written, name, tag):
+    suffix = CONTAINER[name].suffix
+    np.testing.assert_array_equal(decode_bytes(written[name] + tag, suffix), decode_bytes(written[name], suffix))
 
 
 def test_the_picture_in_front_of_an_mp3_is_passed_over(decode_bytes, written):
@@ -291,6 +293,19 @@ def test_a_flac_with_a_damaged_frame_is_refused(written, decode_bytes):
     assert "damaged" in refusal(decode_bytes, bytes(content), ".flac").reason
 
 
+def test_a_flac_that_was_written_into_a_pipe_is_read_to_its_end(written, decode_bytes):
+    content = bytearray(written["flac"])
+    content[21] &= 0xF0  # the length is 36 bits in these five bytes; 0 where it is not known
+    content[22:26] = bytes(4)
+    np.testing.assert_array_equal(decode_bytes(content, ".flac"), decode_bytes(written["flac"], ".flac"))
+
+
+def test_a_flac_that_promises_one_sample_more_is_refused(written, decode_bytes):
+    content = bytearray(written["flac"])
+    content[25] += 1
+    assert "cut short" in refusal(decode_bytes, content, ".flac").reason
+
+
 def test_what_was_decoded_before_the_damage_is_told(tmp_path):
     path = write_audio(tmp_path / "a.flac", make_noise(2**20 + 10 * RATE), RATE, CONTAINER["flac"])
     content = bytearray(path.read_bytes())
@@ -303,7 +318,7 @@ def test_what_was_decoded_before_the_damage_is_told(tmp_path):
 def test_blocks_come_before_the_damage_is_met(tmp_path):
     samples = make_noise(2 * 2**20)
     samples[-1] = np.nan
-    blocks = Decoder(write_audio(tmp_path / "a.wav", samples, RATE), RATE).blocks()
+    blocks = Decoder(recording_of(write_audio(tmp_path / "a.wav", samples, RATE)), RATE).blocks()
     assert len(next(blocks)) == 2**20
     with pytest.raises(RecordingError):
         next(blocks)

@@ -29,5 +29,29 @@ def test_birds14_scores_a_head(recordings, tmp_path):
 def test_embed_times_every_stage(recordings, birdnet_weights):
     recording = recordings / "soundscapes" / "soundscape_0000001.ogg"
     said = run("embed.py", "--recording", recording, "--hours", 0.04, "--sets", "wav-32000")
-    for part in ("3 s windows", "front end", "trunk", "GFLOP/s", "largest memory"):
+    for part in ("3 s windows", "resample", "front end", "trunk", "GFLOP/s", "of the peak"):
         assert part in said
+
+
+@pytest.mark.slow
+def test_scale_measures_every_section(recordings, birdnet_weights):
+    recording = recordings / "soundscapes" / "soundscape_0000001.ogg"
+    said = run("scale.py", "--recording", recording, "--scale", 0.002, "--long-hours", 0.02)
+    for part in ("the engine costs", "speed-up", "clips: 20 of 3 s", "192000 Hz", "second run", "largest memory"):
+        assert part in said
+
+
+@pytest.mark.slow
+def test_pooling_compares_the_ways_to_hear_a_window(recordings, birdnet_weights, tmp_path):
+    script = recordings.parent / "tools" / "make_soundscapes.py"
+    if not script.is_file():
+        pytest.skip(f"nothing to make soundscapes with at {script}")
+    said = run("pooling.py", "--data", recordings, "--make-soundscapes", script, "--work", tmp_path / "work",
+               "--soundscapes", 2)  # fmt: skip
+    assert said.count("one pass") == 5
+
+
+@pytest.mark.slow
+def test_cache_measures_an_index(tmp_path):
+    said = run("cache.py", "--windows", 20_000, "--folder", tmp_path / "cache")
+    assert "gather" in said

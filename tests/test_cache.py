@@ -2,59 +2,29 @@
 
 import json
 import pickle
-import subprocess
-import sys
-import time
-from pathlib import Path
+import shutil
+import sqlite3
 
 import numpy as np
 import pytest
+from cache_files import HALF, IDENTITY, add, assert_holds, count, embed, fill, key, run_python, shards
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from birdemb.cache import EmbeddingCache
-from birdemb.errors import InputError
-
-TESTS = Path(__file__).parent
-IDENTITY = {"encoder": "melspec", "dim": 4, "window": 5.0, "hop": 5.0}
+from birdemb.cache import EmbeddingCache, narrow
+from birdemb.errors import InputError, RecordingError
 
 
-def key(number):
-    return f"{number:064x}"
+@pytest.mark.parametrize("identity", [IDENTITY, HALF], ids=["float32", "float16 and logits"])
+def test_what_is_written_comes_back_bit_for_bit(tmp_path, identity):
+    assert_holds(fill(tmp_path, range(10), identity), range(10))
+    assert_holds(EmbeddingCache(tmp_path, identity), range(10))
 
 
-def embed(number, windows=3, dim=4):
-    """An embedding that follows from its key."""
-    return np.random.default_rng(number).normal(size=(windows, dim)).astype(np.float32)
-
-
-def fill(root, numbers, identity=IDENTITY):
-    cache = EmbeddingCache(root, identity)
-    with cache.writer() as writer:
-        for number in numbers:
-            writer.add(key(number), embed(number, 1 + number % 4), seconds=float(number))
-    return cache
-
-
-def shards(root, suffix):
-    return sorted(root.glob(f"*/shards/*{suffix}"))
-
-
-def assert_holds(cache, numbers):
-    assert len(cache) == len(numbers)
-    for number in numbers:
-        assert key(number) in cache
-        assert cache[key(number)].windows == 1 + number % 4
-        assert cache[key(number)].seconds == number
-    expected = [embed(number, 1 + number % 4) for number in numbers]
-    got = cache.read([key(number) for number in numbers])
-    assert got.dtype == np.float32
-    np.testing.assert_array_equal(got, np.concatenate(expected))
-
-
-def test_what_is_written_comes_back_bit_for_bit(tmp_path):
-    assert_holds(fill(tmp_path, range(10)), range(10))
-    assert_holds(EmbeddingCache(tmp_path, IDENTITY), range(10))
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_files_have_the_dtype_of_the_identity(tmp_path, dtype):
+    fill(tmp_path, [2], IDENTITY | {"dtype": dtype})
+    assert np.load(shards(tmp_path, ".npy")[0]).dtype == dtype
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -63,8 +33,30 @@ def test_any_finite_value_comes_back(tmp_path_factory, values):
     root = tmp_path_factory.mktemp("cache")
     row = np.array([values], np.float32)
     with EmbeddingCache(root, IDENTITY).writer() as writer:
-        writer.add(key(1), row, 5.0)
+        writer.add(key(1), row, seconds=5.0)
     assert EmbeddingCache(root, IDENTITY).read([key(1)]).tobytes() == row.tobytes()
+
+
+@given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+def test_narrowing_rounds_or_refuses(values):
+    row = np.array([values], np.float32)
+    # Half a step above the largest float16 is where rounding goes to infinity.
+    if np.abs(row).max() >= 65520:
+        with pytest.raises(RecordingError, match=r"largest is .*float16 holds up to 65504; use --dtype float32"):
+            narrow(row, "float16")
+    else:
+        narrowed = narrow(row, np.dtype("float16"))
+        assert narrowed.dtype == np.float16
+        np.testing.assert_allclose(narrowed.astype(np.float32), row, rtol=2**-11, atol=2**-25)
+    assert narrow(row, "float32").tobytes() == row.tobytes()
+
+
+def test_narrowing_tells_what_is_wrong():
+    with pytest.raises(RecordingError, match=r"logits are too large: the largest is 7\.1e\+04, float16"):
+        narrow(np.array([[1, -71000]], np.float32), "float16", "logits")
+    for value in (np.nan, np.inf):
+        with pytest.raises(RecordingError, match="its embeddings are not finite"):
+            narrow(np.array([[value]], np.float32), "float16")
 
 
 def test_recordings_are_read_in_the_order_asked_for_and_more_than_once(tmp_path):
@@ -82,32 +74,48 @@ def test_large_runs_are_split_into_shards(tmp_path):
     cache = EmbeddingCache(tmp_path, IDENTITY)
     with cache.writer() as writer:
         for number in range(5):
-            writer.add(key(number), embed(number, 5000), 25_000.0)
+            writer.add(key(number), embed(number, 5000), seconds=25_000.0)
         assert len(shards(tmp_path, ".npy")) == 2  # before the end already
     assert len(shards(tmp_path, ".npy")) == len(shards(tmp_path, ".json")) == 3
     got = EmbeddingCache(tmp_path, IDENTITY).read([key(number) for number in range(5)])
     np.testing.assert_array_equal(got, np.concatenate([embed(number, 5000) for number in range(5)]))
 
 
-def test_a_run_that_adds_nothing_writes_no_shard(tmp_path):
+def test_a_run_that_adds_nothing_writes_no_file(tmp_path):
     with EmbeddingCache(tmp_path, IDENTITY).writer():
         pass
-    assert not shards(tmp_path, "")
+    assert [path.name for path in tmp_path.glob("*/*")] == ["identity.json"]
+
+
+def test_what_was_added_is_seen_once_it_is_flushed(tmp_path):
+    cache = fill(tmp_path, [9])
+    with cache.writer() as writer:
+        add(writer, 1)
+        assert key(1) not in cache
+        writer.flush()
+        assert_holds(cache, [9, 1])
+        with pytest.raises(KeyError):
+            cache[key(2)]
+    assert cache[key(1)].windows == 2
 
 
 def test_numpy_alone_can_read_a_shard(tmp_path):
     fill(tmp_path, [2])
-    (array,), (index,) = shards(tmp_path, ".npy"), shards(tmp_path, ".json")
+    (array,), (sidecar,) = shards(tmp_path, ".npy"), shards(tmp_path, ".json")
     np.testing.assert_array_equal(np.load(array), embed(2, 3))
-    assert json.loads(index.read_text())["recordings"][0]["sha256"] == key(2)
+    assert json.loads(sidecar.read_text())["parts"][0]["sha256"] == key(2)
 
 
 def test_a_shard_of_another_process_is_seen_by_a_newly_opened_cache(tmp_path):
-    fill(tmp_path, range(3))
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import test_cache as t; from pathlib import Path; "
-    script += "t.fill(Path(sys.argv[2]), range(3, 7))"
-    subprocess.run([sys.executable, "-c", script, str(TESTS), str(tmp_path)], check=True)
+    cache = fill(tmp_path, range(3))
+    run_python("import cache_files; cache_files.fill(Path(sys.argv[1]), range(3, 7))", tmp_path)
     assert_holds(EmbeddingCache(tmp_path, IDENTITY), range(7))
+    cache.refresh()
+    assert_holds(cache, range(7))
+
+
+def test_a_cache_goes_to_another_process(tmp_path):
+    assert_holds(pickle.loads(pickle.dumps(fill(tmp_path, range(3)))), range(3))  # noqa: S301 - our own bytes
 
 
 def test_the_same_recording_twice_is_one_entry(tmp_path):
@@ -118,81 +126,141 @@ def test_the_same_recording_twice_is_one_entry(tmp_path):
     assert cache.damaged == []
 
 
-def damage_missing(array, _index):
+def damage_missing(array, _sidecar):
     array.unlink()
 
 
-def damage_cut(array, _index):
+def damage_cut(array, _sidecar):
     array.write_bytes(array.read_bytes()[:-5])
 
 
-def damage_empty(array, _index):
+def damage_appended(array, _sidecar):
+    array.write_bytes(array.read_bytes() + b"more")
+
+
+def damage_empty(array, _sidecar):
     array.write_bytes(b"")
 
 
-def damage_wider(array, _index):
+def damage_wider(array, _sidecar):
     np.save(array, np.zeros((3, 5), np.float32))
 
 
-def damage_longer(array, _index):
+def damage_longer(array, _sidecar):
     np.save(array, np.zeros((9, 4), np.float32))
 
 
-def damage_flat(array, _index):
-    np.save(array, np.zeros(12, np.float32))
+def damage_flat(array, _sidecar):
+    np.save(array, np.zeros(13, np.float32))
 
 
-def damage_objects(array, _index):
+def damage_objects(array, _sidecar):
     np.save(array, np.full((3, 4), None), allow_pickle=True)
 
 
-def damage_index_cut(_array, index):
-    index.write_text(index.read_text()[:-20])
+def damage_archive(array, _sidecar):
+    with array.open("wb") as file:
+        np.savez(file, np.zeros((3, 4), np.float32))
 
 
-def damage_index_empty(_array, index):
-    index.write_text("")
-
-
-def damage_index_binary(_array, index):
-    index.write_bytes(bytes(range(256)))
-
-
-def damage_index_other(_array, index):
-    index.write_text("[1, 2]")
-
-
-def damage_index_rows(_array, index):
-    index.write_text(index.read_text().replace('"windows": 3', '"windows": 2'))
-
-
-def damage_index_fields(_array, index):
-    index.write_text(index.read_text().replace('"first_row"', '"row"'))
-
-
-def damage_index_first_row(_array, index):
-    index.write_text(index.read_text().replace('"first_row": 0', '"first_row": 2'))
-
-
-def damage_float64(array, _index):
+def damage_float64(array, _sidecar):
     np.save(array, np.zeros((3, 4), np.float64))
+
+
+def damage_sidecar_cut(_array, sidecar):
+    sidecar.write_text(sidecar.read_text()[:-20])
+
+
+def damage_sidecar_empty(_array, sidecar):
+    sidecar.write_text("")
+
+
+def damage_sidecar_binary(_array, sidecar):
+    sidecar.write_bytes(bytes(range(256)))
+
+
+def damage_sidecar_other(_array, sidecar):
+    sidecar.write_text("[1, 2]")
+
+
+def damage_sidecar_deep(_array, sidecar):
+    sidecar.write_text("[" * 100_000)
+
+
+def damage_sidecar_fields(_array, sidecar):
+    sidecar.write_text(sidecar.read_text().replace('"first_row"', '"row"'))
+
+
+def damage_sidecar_types(_array, sidecar):
+    sidecar.write_text(sidecar.read_text().replace('"last": true', '"last": 12345'))
 
 
 DAMAGES = [value for name, value in list(globals().items()) if name.startswith("damage_")]
 
 
+@pytest.mark.parametrize("indexed", [True, False])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_shard_is_passed_over_and_listed(tmp_path, damage):
-    fill(tmp_path, [2])
-    ((array,), (index,)) = shards(tmp_path, ".npy"), shards(tmp_path, ".json")
+def test_a_damaged_shard_is_passed_over_and_listed(tmp_path, damage, indexed):
+    folder = fill(tmp_path, [2]).folder
+    ((array,), (sidecar,)) = shards(tmp_path, ".npy"), shards(tmp_path, ".json")
     fill(tmp_path, [5, 6])
-    damage(array, index)
-    cache = EmbeddingCache(tmp_path, IDENTITY)
-    assert cache.damaged == [index]
-    assert_holds(cache, [5, 6])
-    assert key(2) not in cache
+    damage(array, sidecar)
+    if not indexed:
+        (folder / "index.sqlite").unlink()
+    for _ in range(2):  # it is not forgotten once the index has been made
+        cache = EmbeddingCache(tmp_path, IDENTITY)
+        assert cache.damaged == [sidecar]
+        assert_holds(cache, [5, 6])
+        assert key(2) not in cache
     fill(tmp_path, [2])
     assert_holds(EmbeddingCache(tmp_path, IDENTITY), [2, 5, 6])
+    cache.discard_damaged()
+    assert not array.exists()
+    cache = EmbeddingCache(tmp_path, IDENTITY)
+    assert cache.damaged == []
+    assert_holds(cache, [2, 5, 6])
+
+
+SIDECAR_CHANGES = {
+    "windows": ('"windows": 3', '"windows": 2'),
+    "first_row": ('"first_row": 0', '"first_row": 2'),
+    "first_window": ('"first_window": 0', '"first_window": -1'),
+    "rows": ('"rows": 3', '"rows": 9'),
+}
+
+
+@pytest.mark.parametrize("change", SIDECAR_CHANGES.values(), ids=SIDECAR_CHANGES)
+def test_a_sidecar_that_does_not_fit_is_damaged(tmp_path, change):
+    folder = fill(tmp_path, [2]).folder
+    (sidecar,) = shards(tmp_path, ".json")
+    assert change[0] in sidecar.read_text()
+    sidecar.write_text(sidecar.read_text().replace(*change))
+    (folder / "index.sqlite").unlink()
+    cache = EmbeddingCache(tmp_path, IDENTITY)
+    assert (cache.damaged, len(cache)) == ([sidecar], 0)
+
+
+def test_logits_that_are_missing_are_damage(tmp_path):
+    fill(tmp_path, [2], HALF)
+    shards(tmp_path, ".logits.npy")[0].unlink()
+    assert EmbeddingCache(tmp_path, HALF).damaged == shards(tmp_path, ".json")
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("kind", ["embeddings", "logits"])
+def test_changed_rows_are_refused(tmp_path, kind, indexed):
+    folder = fill(tmp_path, [2, 3], HALF).folder
+    path = next(path for path in shards(tmp_path, ".npy") if (".logits." in path.name) == (kind == "logits"))
+    rows = np.load(path)
+    rows[1, 1] += 1
+    np.save(path, rows)
+    if not indexed:
+        (folder / "index.sqlite").unlink()
+    cache = EmbeddingCache(tmp_path, HALF)
+    read = cache.read if kind == "embeddings" else cache.read_logits
+    assert len(read([key(3)])) == 4
+    with pytest.raises(InputError, match=r"is damaged: its rows .* `birdemb cache gc`.* `birdemb embed`"):
+        read([key(2)])
 
 
 class Marker:
@@ -215,7 +283,7 @@ def test_pickles_in_the_cache_are_never_loaded(tmp_path, form):
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_array_without_its_index_does_not_count(tmp_path):
+def test_an_array_without_its_sidecar_does_not_count(tmp_path):
     fill(tmp_path, [2])
     shards(tmp_path, ".json")[0].unlink()
     cache = EmbeddingCache(tmp_path, IDENTITY)
@@ -250,6 +318,11 @@ def test_an_identity_that_is_no_json_is_refused(tmp_path):
         EmbeddingCache(tmp_path, IDENTITY)
 
 
+def test_a_dtype_that_is_none_is_refused(tmp_path):
+    with pytest.raises(InputError, match="dtype of the cache is 'int8'; expected one of float16, float32"):
+        EmbeddingCache(tmp_path, IDENTITY | {"dtype": "int8"})
+
+
 @pytest.mark.parametrize(
     ("embeddings", "told"),
     [
@@ -264,10 +337,28 @@ def test_an_identity_that_is_no_json_is_refused(tmp_path):
 def test_embeddings_of_another_form_are_refused_and_the_others_kept(tmp_path, embeddings, told):
     cache = EmbeddingCache(tmp_path, IDENTITY)
     with cache.writer() as writer:
-        writer.add(key(1), embed(1, 2), 1.0)
+        writer.add(key(1), embed(1, 2), seconds=1.0)
         with pytest.raises(InputError, match=told):
-            writer.add(key(9), embeddings, 10.0)
+            writer.add(key(9), embeddings, seconds=10.0)
     assert_holds(EmbeddingCache(tmp_path, IDENTITY), [1])
+
+
+def test_logits_of_another_form_are_refused(tmp_path):
+    rows = embed(9, 2, dtype=np.float16)
+    with EmbeddingCache(tmp_path, HALF).writer() as writer:
+        add(writer, 1, HALF)
+        with pytest.raises(InputError, match="without logits, which this cache keeps"):
+            writer.add(key(9), rows)
+        for logits in (embed(9, 1, 3, np.float16), embed(9, 2, 4, np.float16), embed(9, 2, 3)):
+            with pytest.raises(InputError, match="Logits of shape"):
+                writer.add(key(9), rows, logits=logits)
+        with pytest.raises(InputError, match="Logits that are not finite"):
+            writer.add(key(9), rows, logits=np.full((2, 3), np.nan, np.float16))
+    assert_holds(EmbeddingCache(tmp_path, HALF), [1])
+    with EmbeddingCache(tmp_path, IDENTITY).writer() as writer, pytest.raises(InputError, match="with logits"):
+        writer.add(key(9), embed(9, 2), logits=embed(9, 2, 3))
+    with pytest.raises(InputError, match="holds no logits"):
+        EmbeddingCache(tmp_path, IDENTITY).read_logits([])
 
 
 def test_a_recording_that_is_not_cached_is_told(tmp_path):
@@ -280,7 +371,7 @@ def test_a_recording_that_is_not_cached_is_told(tmp_path):
 def test_what_was_added_before_an_error_is_kept(tmp_path, error):
     def run():
         with EmbeddingCache(tmp_path, IDENTITY).writer() as writer:
-            writer.add(key(1), embed(1, 2), 1.0)
+            writer.add(key(1), embed(1, 2), seconds=1.0)
             raise error
 
     with pytest.raises(error):
@@ -288,38 +379,20 @@ def test_what_was_added_before_an_error_is_kept(tmp_path, error):
     assert_holds(EmbeddingCache(tmp_path, IDENTITY), [1])
 
 
-ADD_FOR_EVER = """
-import itertools, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_cache import IDENTITY, embed, key
-from birdemb.cache import EmbeddingCache
-cache = EmbeddingCache(Path(sys.argv[2]), IDENTITY)
-with cache.writer() as writer:
-    print("ready", flush=True)
-    for number in itertools.count(int(sys.argv[3])):
-        writer.add(key(number), embed(number, 1 + number % 4), float(number))
-        if number % 3 == 0:
-            writer.flush()
-"""
+def test_many_recordings_are_found_at_once(tmp_path):
+    cache = EmbeddingCache(tmp_path, IDENTITY)
+    row = embed(1, 1)
+    with cache.writer() as writer:
+        for number in range(3000):
+            writer.add(key(number), row, seconds=5.0)
+    found = cache.find(key(number) for number in range(-5 + 5, 4000))
+    assert set(found) == {key(number) for number in range(3000)}
+    assert len(cache) == 3000
 
 
-@pytest.mark.slow
-def test_after_a_kill_at_any_moment_what_is_there_is_whole(tmp_path):
-    rng = np.random.default_rng(7)
-    numbers = []
-    for attempt in range(10):
-        first = 1000 + 100_000 * attempt
-        command = [sys.executable, "-c", ADD_FOR_EVER, str(TESTS), str(tmp_path), str(first)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "ready\n"
-            time.sleep(rng.uniform(0, 0.3))
-            process.kill()
-        cache = EmbeddingCache(tmp_path, IDENTITY)
-        assert cache.damaged == []
-        numbers += range(first, first + len(cache) - len(numbers))
-        if numbers:
-            assert_holds(cache, numbers)
-    assert numbers
-    fill(tmp_path, [50])  # leftovers are in nobody's way
-    assert_holds(EmbeddingCache(tmp_path, IDENTITY), [50, *numbers])
+def test_other_tools_can_read_the_index(tmp_path):
+    cache = fill(tmp_path, range(6))
+    shutil.copy(cache.folder / "index.sqlite", tmp_path / "copy.sqlite")
+    with sqlite3.connect(tmp_path / "copy.sqlite") as database:
+        found = database.execute("SELECT sha256, windows, seconds FROM recordings").fetchall()
+    assert sorted(found) == [(key(number), count(number), float(number)) for number in range(6)]

@@ -14,12 +14,14 @@ from click.testing import CliRunner
 import birdemb
 from birdemb.cli import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+CACHE, HEADS = ((REPOSITORY / "docs" / name).read_text(encoding="utf-8") for name in ("cache.md", "heads.md"))
 MODULES = [module.name for module in pkgutil.walk_packages(birdemb.__path__, "birdemb.")]
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -45,10 +47,22 @@ def test_readme_runs_line_by_line(world, birdnet_weights):
         assert program == "birdemb"
         result = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - the README's own lines
+    # The cache's own page reads what the lines above have made.
+    for block in blocks("python") + blocks("python", CACHE) + blocks("python", HEADS):
+        exec(compile(block, "the documentation", "exec"), {})  # noqa: S102 - its own lines
 
 
 @pytest.mark.parametrize("command", main.commands)
 def test_readme_names_every_command(command):
     assert f"birdemb {command}" in README
+
+
+def test_links_lead_somewhere():
+    for page in [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_no_place_is_left_to_be_filled_in():
+    for page in [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *REPOSITORY.glob("docs/*.md")]:
+        assert not re.search(r"^[A-Z_]{6,}$", page.read_text(encoding="utf-8"), re.MULTILINE), page.name

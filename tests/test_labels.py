@@ -2,34 +2,11 @@
 
 import numpy as np
 import pytest
+from label_files import NAMES, embedded, problems, read, rows, table
 
 from birdemb.errors import InputError
 from birdemb.labels import find_label_file, label_windows, read_labels
-from birdemb.listing import EmbeddedRecording, SkippedRecording
-
-NAMES = ("a/1.ogg", "a/2.ogg", "b/3.ogg")
-
-
-def embedded(*names, windows=1):
-    return [EmbeddedRecording(name, f"{index:064x}", windows, 5.0 * windows) for index, name in enumerate(names)]
-
-
-def read(folder, text, names=NAMES, skipped=(), encoding="utf-8"):
-    path = folder / "train.csv"
-    path.write_bytes(text.encode(encoding) if isinstance(text, str) else text)
-    return read_labels(path, embedded(*names), [SkippedRecording(name, "decode", "broken") for name in skipped])
-
-
-def rows(labels):
-    return [tuple(row) for row in labels.table[["recording", "class", "state"]].to_numpy()]
-
-
-def problems(labels):
-    return {(problem.recording, problem.stage) for problem in labels.problems}
-
-
-def table(*lines, header="filename,primary_label,secondary_labels"):
-    return "\n".join((header, *lines)) + "\n"
+from birdemb.listing import EmbeddedRecording
 
 
 def test_a_table_in_the_folder_comes_before_one_beside_it(tmp_path):
@@ -63,14 +40,14 @@ def test_a_birdclef_table_is_read(tmp_path):
     assert labels.classes == ("robin", "wren")
     assert labels.problems == ()
     assert labels.source == str(tmp_path / "train.csv")
-    assert set(rows(labels)) == {
+    assert rows(labels) == [
         ("a/1.ogg", "wren", "present"),
-        ("a/2.ogg", "wren", "present"),
         ("a/2.ogg", "robin", "unknown"),
+        ("a/2.ogg", "wren", "present"),
         ("b/3.ogg", "robin", "present"),
         ("b/3.ogg", "wren", "unknown"),
-        ("b/3.ogg", "robin", "unknown"),
-    }
+    ]
+    assert (labels.table["weight"] == 1).all()
     assert labels.count_recordings() == {"robin": 1, "wren": 2}
 
 
@@ -191,11 +168,13 @@ def test_several_rows_of_a_recording_are_several_classes(tmp_path):
 def test_class_folders_are_classes():
     labels = read_labels(None, embedded("wren/1.ogg", "deep/robin/2.ogg", "wren, robin/3.ogg", "4.ogg"))
     assert rows(labels) == [
-        ("wren/1.ogg", "wren", "present"),
         ("deep/robin/2.ogg", "robin", "present"),
-        ("wren, robin/3.ogg", "wren", "present"),
         ("wren, robin/3.ogg", "robin", "present"),
+        ("wren, robin/3.ogg", "wren", "present"),
+        ("wren/1.ogg", "wren", "present"),
     ]
+    assert labels.recordings["recording"].tolist() == ["deep/robin/2.ogg", "wren, robin/3.ogg", "wren/1.ogg"]
+    assert labels.columns == ()
     assert labels.classes == ("robin", "wren")
     assert labels.source == "class folders"
     assert problems(labels) == {("4.ogg", "label")}
@@ -243,6 +222,11 @@ def test_a_table_that_cannot_be_opened_is_told(tmp_path, name):
         read_labels(tmp_path / name, embedded(*NAMES))
 
 
+def test_a_class_called_as_a_column_of_submissions_is_refused(tmp_path):
+    with pytest.raises(InputError, match="class row_id"):
+        read(tmp_path, table("a/1.ogg,row_id,", "a/2.ogg,wren,"))
+
+
 def test_labels_are_brought_to_windows(tmp_path):
     labels = read(tmp_path, table("a/1.ogg,wren,['robin']", "a/2.ogg,robin,['robin']", "b/3.ogg,owl,"))
     recordings = [
@@ -253,10 +237,21 @@ def test_labels_are_brought_to_windows(tmp_path):
     windows = label_windows(labels, recordings)
     assert labels.classes == ("owl", "robin", "wren")
     assert windows.present.dtype == np.int8
-    assert windows.known.dtype == np.float32
+    assert windows.weights.dtype == np.float32
+    assert windows.groups.dtype == windows.recording.dtype == np.int64
     np.testing.assert_array_equal(windows.present, [[1, 0, 0], *[[0, 0, 1]] * 3, *[[0, 1, 0]] * 2])
     # Secondary is unknown; but where it is primary too, it is known.
-    np.testing.assert_array_equal(windows.known, [[1, 1, 1], *[[1, 0, 1]] * 3, *[[1, 1, 1]] * 2])
+    np.testing.assert_array_equal(windows.weights, [[1, 1, 1], *[[1, 0, 1]] * 3, *[[1, 1, 1]] * 2])
+    np.testing.assert_array_equal(windows.known, windows.weights == 1)
+    np.testing.assert_array_equal(windows.recording, [0, 1, 1, 1, 2, 2])
+
+
+def test_names_that_are_no_valid_text_are_labelled():
+    names = ("wren/caf\udce9.ogg", "robin/2.ogg")
+    labels = read_labels(None, embedded(*names))
+    assert rows(labels) == [("robin/2.ogg", "robin", "present"), ("wren/caf\udce9.ogg", "wren", "present")]
+    np.testing.assert_array_equal(label_windows(labels, embedded(*names)).present, [[0, 1], [1, 0]])
+    assert labels.count_recordings() == {"robin": 1, "wren": 1}
 
 
 def test_what_is_primary_in_one_row_and_secondary_in_another_is_known(tmp_path):
@@ -269,6 +264,6 @@ def test_what_is_primary_in_one_row_and_secondary_in_another_is_known(tmp_path):
 def test_only_the_recordings_asked_for_get_rows(tmp_path):
     labels = read(tmp_path, table("a/1.ogg,wren,", "a/2.ogg,robin,", "b/3.ogg,wren,"))
     windows = label_windows(labels, embedded("a/2.ogg", "unlabelled.ogg", windows=4))
-    assert windows.present.shape == windows.known.shape == (8, 2)
+    assert windows.present.shape == windows.weights.shape == (8, 2)
     np.testing.assert_array_equal(windows.present[:4], [[1, 0]] * 4)
     assert not windows.present[4:].any()

@@ -13,7 +13,24 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "birdemb"
 LINKS = {"embed": "../embed", "classify": "../classify", "models": "../models", "cli.py": "../cli.py"}
-GLUE = {"__init__", "cli", "demo", "embedding", "fitting", "prediction"}
+GLUE = {
+    "__init__",
+    "cli",
+    "demo",
+    "embedding",
+    "fitting",
+    "info_command",
+    "onnx_building",
+    "onnx_export",
+    "own_knowledge",
+    "prediction",
+    "quantize_command",
+    "soundscapes",
+    "training",
+    "tune_command",
+    "tuning",
+    "validation",
+}
 
 
 def modules() -> dict[str, Path]:

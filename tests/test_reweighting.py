@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.utils.class_weight import compute_sample_weight
 
-from birdemb.classify.reweighting import check_class_weight, reweight
+from birdemb.classify.reweighting import EFFECTIVE_BETA, RULES, check_class_weight, reweight
 from birdemb.errors import InputError
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 4))
@@ -28,6 +28,32 @@ def test_positives_and_negatives_weigh_the_same(given_entries):
             assert after[target].sum() == pytest.approx(after[~target].sum())
         else:
             assert np.array_equal(after, before)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(entries())
+def test_every_rule_keeps_the_total_and_lifts_the_rarer_side(rule, given_entries):
+    targets, weights = given_entries
+    reweighted = reweight(targets, weights, rule)
+    for target, before, after in zip(targets.T, weights.T, reweighted.T, strict=True):
+        assert after.sum() == pytest.approx(before.sum())
+        positives, negatives = before[target].sum(), before[~target].sum()
+        if positives and negatives:
+            share_before, share_after = positives / before.sum(), after[target].sum() / after.sum()
+            assert min(share_before, 0.5) - 1e-9 <= share_after <= max(share_before, 0.5) + 1e-9
+
+
+def test_sqrt_is_half_of_the_way():
+    targets = np.arange(100)[:, np.newaxis] < 4
+    reweighted = reweight(targets, np.ones((100, 1)), "sqrt").ravel()
+    assert reweighted[:4].sum() / reweighted[4:].sum() == pytest.approx(np.sqrt(4 / 96))
+
+
+def test_effective_is_the_formula_of_cui_and_others():
+    targets = np.arange(3000)[:, np.newaxis] < 500
+    reweighted = reweight(targets, np.ones((3000, 1)), "effective").ravel()
+    number = [(1 - EFFECTIVE_BETA**n) / (1 - EFFECTIVE_BETA) for n in (500, 2500)]
+    assert reweighted[0] / reweighted[-1] == pytest.approx(number[1] / number[0])
 
 
 @given(entries())
@@ -72,5 +98,5 @@ def test_the_arguments_are_not_changed():
 
 @pytest.mark.parametrize("wrong", ["Balanced", 1, [1, 2]])
 def test_unknown_class_weight(wrong):
-    with pytest.raises(InputError, match="Use 'balanced' or None"):
+    with pytest.raises(InputError, match="Use 'balanced', 'sqrt', 'effective' or None"):
         check_class_weight(wrong)

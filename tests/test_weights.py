@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import http.server
 import io
 import shutil
@@ -15,12 +16,13 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from birdemb.embed.card import load_card
-from birdemb.embed.weights import find_weights, locate_weights
+from birdemb.embed.card import LabelFile, load_card
+from birdemb.embed.weights import find_own_classes, find_weights, locate_weights
 from birdemb.errors import InputError, MissingWeightsError
 from birdemb.storage import hash_file
 
 CONTENT = b"weights of a test" * 1000
+NAMES = "Parus major_Great Tit\nTurdus merula_Eurasian Blackbird\n"
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +53,9 @@ def card(official):
         url="http://127.0.0.1:9/nothing-listens-here.zip",
         archive_member="member.bin",
     )
-    return dataclasses.replace(birdnet, weights=weights)
+    names_sha256 = hashlib.sha256(b"Parus major\nTurdus merula").hexdigest()
+    labels = LabelFile("names.txt", names_sha256, "names.txt", "labels/en_us.txt")
+    return dataclasses.replace(birdnet, weights=weights, labels=labels)
 
 
 def with_url(card, url):
@@ -80,7 +84,7 @@ def zipped(**members):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
-            archive.writestr(name.replace("__", "/").replace("_bin", ".bin"), content)
+            archive.writestr(name.replace("__", "/").replace("_bin", ".bin").replace("_txt", ".txt"), content)
     return buffer.getvalue()
 
 
@@ -139,6 +143,30 @@ def test_download_is_unpacked_checked_and_kept(card, serve, own_folder):
     assert path.read_bytes() == CONTENT
     assert [entry.name for entry in own_folder.iterdir()] == ["test.bin"]
     assert find_weights(with_url(card, "http://127.0.0.1:9/gone.zip")) == path
+
+
+def test_download_keeps_the_names_of_the_classes_too(card, serve, own_folder):
+    archive = zipped(member_bin=CONTENT, labels__en_us_txt=NAMES, labels__de_txt=NAMES)
+    path = find_weights(with_url(card, serve(archive)))
+    assert {entry.name for entry in own_folder.iterdir()} == {"test.bin", "names.txt"}
+    assert [entry.common for entry in find_own_classes(card, 2, path)] == ["Great Tit", "Eurasian Blackbird"]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param({}, id="missing"),
+        pytest.param({"labels__en_us_txt": NAMES.replace("merula", "pilaris")}, id="other names"),
+        pytest.param({"labels__en_us_txt": b"\xff\xfe"}, id="no text"),
+        pytest.param({"labels__en_us_txt": NAMES, "a__labels__en_us_txt": NAMES}, id="twice"),
+        pytest.param({"labels__en_us_txt": NAMES + "\0" * 20_000_000}, id="inflated"),
+    ],
+)
+def test_weights_are_kept_without_names_that_are_wrong(card, serve, own_folder, labels):
+    path = find_weights(with_url(card, serve(zipped(member_bin=CONTENT, **labels))))
+    assert [entry.name for entry in own_folder.iterdir()] == ["test.bin"]
+    with pytest.raises(MissingWeightsError, match=r"put the file names\.txt beside its weights"):
+        find_own_classes(card, 2, path)
 
 
 @pytest.mark.parametrize(

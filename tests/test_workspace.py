@@ -76,7 +76,7 @@ def test_skipped_recordings_are_written_as_a_table(tmp_path):
     path = write_skipped(tmp_path / "errors.csv", skipped)
     assert path == tmp_path / "errors.csv"
     assert pd.read_csv(path).to_numpy().tolist() == [["a.wav", "read", "empty"], ["b.wav", "decode", 'cut, "short"']]
-    assert list(pd.read_csv(path).columns) == ["recording", "stage", "reason"]
+    assert list(pd.read_csv(path).columns) == ["path", "stage", "reason"]
 
 
 def test_where_nothing_was_skipped_the_last_table_goes(tmp_path):
@@ -89,13 +89,13 @@ def test_where_nothing_was_skipped_the_last_table_goes(tmp_path):
 @pytest.mark.parametrize("name", ["two\nlines.wav", "🐦.wav", 'a,"b".wav', "a\tb.wav", "NA", " x "])
 def test_names_of_all_kinds_survive_in_the_table(tmp_path, name):
     path = write_skipped(tmp_path / "errors.csv", [SkippedRecording(name, "read", "empty")])
-    assert pd.read_csv(path, keep_default_na=False)["recording"][0] == name
+    assert pd.read_csv(path, keep_default_na=False)["path"][0] == name
 
 
 def test_a_name_that_is_no_text_survives_in_the_table_as_an_escape(tmp_path):
     name = os.fsdecode(b"a\xff.wav")
     path = write_skipped(tmp_path / "errors.csv", [SkippedRecording(name, "read", "empty")])
-    assert pd.read_csv(path, encoding="utf-8")["recording"][0] == r"a\udcff.wav"
+    assert pd.read_csv(path, encoding="utf-8")["path"][0] == r"a\udcff.wav"
 
 
 def test_places_lie_in_the_workspace(tmp_path):
@@ -111,9 +111,14 @@ def test_the_last_listing_is_remembered(tmp_path):
     with pytest.raises(InputError, match="Run `birdemb embed FOLDER` first") as caught:
         workspace.last_listing()
     assert str(tmp_path / "new") in str(caught.value)
-    workspace.remember_listing(Listing("/old", {}, [], []))
+    workspace.remember_listing(Listing("/old", {"encoder": "melspec"}, [], []))
     workspace.remember_listing(LISTING)
     assert Workspace(tmp_path / "new").last_listing() == LISTING
+    assert workspace.last_listing(LISTING.identity["encoder"]) == LISTING
+    with pytest.raises(InputError, match="Nothing has been embedded with 'other'"):
+        workspace.last_listing("other")
+    with pytest.raises(InputError, match="no name of an encoder"):
+        workspace.last_listing("../other")
 
 
 def test_the_last_bundle_is_remembered_from_any_folder(tmp_path, monkeypatch):

@@ -20,8 +20,8 @@ import pandas as pd
 
 import birdemb
 from birdemb.classify.heads import HEADS
-from birdemb.embed.audio import Decoder
-from birdemb.embed.windows import WindowGrid
+from birdemb.embed.recordings import find_recordings
+from birdemb.embed.windows import WindowGrid, stream_windows
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -40,10 +40,8 @@ def lay_out(data: Path, script: Path, work: Path, soundscapes: int) -> None:
 
     rows = []
     for row in split[split["split"] == "test"].itertuples():
-        decoder = Decoder(work / "test" / row.filename, 48_000)
-        for _ in decoder.blocks():
-            pass
-        count = WindowGrid().count(decoder.samples, decoder.native_rate)
+        (recording,) = find_recordings(work / "test" / row.filename).recordings
+        count = sum(len(windows) for windows, _ in stream_windows(recording, 48_000, WindowGrid()))
         rows += [(f"{Path(row.filename).stem}_{5 * (i + 1)}", row.primary_label) for i in range(count)]
     truth = pd.DataFrame(rows, columns=["row_id", "class"])
     truth = pd.concat([truth["row_id"], pd.get_dummies(truth["class"], dtype=int)], axis=1)

@@ -3,59 +3,50 @@
     python tests/benchmarks/embed.py --recording FILE [--hours 2] [--peer-python PYTHON --peer-script SCRIPT]
 
 Repeats FILE, a real recording at 48 kHz, each copy beginning a few samples later than the last so that no two are
-equal, in several containers and sample rates; embeds each set with this project (default windows of 5 s, and the
-peer's windows of 3 s) and with the peer, every time in a process of its own, start-up included; prints seconds,
-multiples of real time and ratios. PYTHON is one that has the `birdnet` package, SCRIPT takes a folder, --weights,
---labels, --workers and --embeddings. Then prints what each stage costs in one
-thread, the arithmetic of a frame, and the processor's peak.
+equal, in several containers and sample rates. Embeds each set with this project (the peer's windows of 3 s, and the
+default windows of 5 s) and with the peer, every time in a process of its own, start-up included; prints seconds,
+multiples of real time, ratios, and what each stage costs in one thread. PYTHON is one that has the `birdnet` package,
+SCRIPT takes a folder, --weights, --labels, --workers and --embeddings. At the end stands the limit: the arithmetic of
+a window, the processor's peak, and the share of it that is reached. `scale.py` beside this file measures workers,
+many clips, long recordings and memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
+import openvino as ov
+from sounds import make_copies
 from threadpoolctl import threadpool_limits
 
+from birdemb.cache import EmbeddingCache
 from birdemb.embed.audio import Decoder
-from birdemb.embed.birdnet import build_network
+from birdemb.embed.birdnet import Passes
 from birdemb.embed.card import load_card
+from birdemb.embed.recordings import Recording, find_recordings
 from birdemb.embed.run import embed_folder
 from birdemb.embed.weights import find_weights
 from birdemb.embed.windows import WindowGrid
 
-SETS = (("ogg", 48_000), ("flac", 44_100), ("wav", 32_000), ("mp3", 48_000))
-FRAME_GFLOP = {"front end": 0.30, "trunk": 0.64}  # counted from the shapes of the convolutions
-SHIFT = 37  # samples
+SETS = ("ogg-48000", "flac-44100", "wav-32000", "mp3-48000")
+RATE = 48_000
+CARD = load_card("birdnet-2.4")
 
 
-def make_audio(recording: Path, folder: Path, container: str, rate: int, hours: float) -> None:
-    """Write copies of the recording, each cut a few samples later than the last."""
-    signal, native = soundfile.read(recording, dtype="float32", always_2d=True)
-    mono = signal.mean(axis=1)
-    folder.mkdir(parents=True)
-    for index in range(round(hours * 3600 / (len(mono) / native))):
-        copy = mono[index * SHIFT :]
-        samples = copy if rate == native else soxr.resample(copy, native, rate)
-        with soundfile.SoundFile(folder / f"{index:04}.{container}", "w", rate, 1) as file:
-            for start in range(0, len(samples), rate):  # one large write can overflow libvorbis's stack
-                file.write(samples[start : start + rate])
-
-
-def time_ours(folder: Path, window: float, jobs: int) -> tuple[float, float]:
+def time_ours(folder: Path, window: float, args: argparse.Namespace) -> tuple[float, float]:
     """Seconds of a run from nothing, in a process of its own, and hours of audio."""
     with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, __file__, "--only", folder, "--cache", cache, "--window", window,
+                   "--jobs", args.jobs, "--precision", args.precision]  # fmt: skip
         started = time.perf_counter()
-        command = [sys.executable, __file__, "--only", folder, "--cache", cache, "--window", window, "--jobs", jobs]
         said = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout
         return time.perf_counter() - started, float(said.split()[0]) / 3600
 
@@ -70,13 +61,13 @@ def time_peer(folder: Path, args: argparse.Namespace, weights: Path, embeddings:
     return time.perf_counter() - started
 
 
-def compare(folder: Path, embeddings: Path) -> float:
+def compare(folder: Path, embeddings: Path, args: argparse.Namespace) -> float:
     """Largest difference between our embeddings of 3 s windows and the peer's, over whole windows."""
     with tempfile.TemporaryDirectory() as cache:
-        run = embed_folder(folder, Path(cache), encoder="birdnet-2.4", grid=WindowGrid(3.0, 3.0), show_progress=False)
-        peer = np.load(embeddings, allow_pickle=False)
+        run = embed_folder(folder, Path(cache), encoder=CARD.name, grid=WindowGrid(3.0, 3.0), dtype="float32",
+                           precision=args.precision, jobs=args.jobs, show_progress=False)  # fmt: skip
         ours = [run.cache.read([entry.sha256]) for entry in run.listing.recordings]
-    theirs = peer["embeddings"]
+    theirs = np.load(embeddings, allow_pickle=False)["embeddings"]
     worst = 0.0
     for row, entry in enumerate(run.listing.recordings):
         whole = int(entry.seconds // 3)
@@ -84,44 +75,92 @@ def compare(folder: Path, embeddings: Path) -> float:
     return worst
 
 
-def measure_stages(recording: Path, weights: Path) -> None:
-    """Print milliseconds of each stage for one frame of 3 s, in one thread, and what the processor could do."""
-    card = load_card("birdnet-2.4")
-    rows: dict[str, float] = {}
-
-    def timed(repeats: int, work: object) -> float:
-        work()
+def cost(work: Callable[[], object], repeats: int = 5) -> float:
+    """Milliseconds of one call, the least of several."""
+    work()
+    times = []
+    for _ in range(repeats):
         started = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        return (time.perf_counter() - started) / repeats * 1e3
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times) * 1e3
 
-    decoder = Decoder(recording, 48_000)
-    decode = timed(3, lambda: [None for _ in decoder.blocks()])
-    frames = decoder.seconds / 3
-    other = Decoder(recording, 44_100)
-    rows["decode"] = decode / frames
-    rows["resample (where the rate differs)"] = (timed(3, lambda: [None for _ in other.blocks()]) - decode) / frames
-    noise = np.random.default_rng(0).normal(0, 0.1, (4, 144_000)).astype(np.float32)
-    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    built = build_network(weights, 144_000, card.dim)
-    front_end, network = (
-        built.core.compile_model(model, "CPU", settings) for model in (built.spectrograms, built.embeddings)
-    )
-    rows["front end"] = timed(10, lambda: front_end(noise)) / len(noise)
-    rows["trunk"] = timed(10, lambda: network(noise)) / len(noise) - rows["front end"]
-    with tempfile.TemporaryDirectory() as folder:
-        array = np.zeros((4096, card.dim), np.float32)
-        rows["write"] = timed(3, lambda: np.save(Path(folder) / "shard.npy", array)) / len(array)
-    total = sum(rows.values())
+
+class Stages:
+    """What each stage costs for one window in one thread, in milliseconds."""
+
+    def __init__(self, weights: Path, window: float, precision: str) -> None:
+        self.window = window
+        self.passes = Passes(weights, round(window * RATE), CARD.dim, precision)
+        noise = np.random.default_rng(0).normal(0, 0.1, (4, self.passes.samples)).astype(np.float32)
+        spectrograms = np.empty(list(self.passes.network.front_end.output(0).shape)[1:], np.float32)
+        self.front_end = cost(lambda: self.passes.look(noise[0], spectrograms), 20)
+        self.trunk = cost(lambda: self.passes.run(noise), 10) / len(noise) - self.front_end
+        self.write = self._cost_of_writing()
+
+    def _cost_of_writing(self) -> float:
+        rows = np.random.default_rng(0).random((24, CARD.dim)).astype(np.float16)
+        with tempfile.TemporaryDirectory() as folder:
+            cache = EmbeddingCache(Path(folder), {"encoder": "x", "dim": CARD.dim, "dtype": "float16"})
+
+            def write() -> None:
+                with cache.writer() as writer:
+                    for _ in range(40):
+                        writer.add(os.urandom(32).hex(), rows, seconds=120.0)
+
+            return cost(write, 3) / (40 * len(rows))
+
+    def show(self, recording: Recording) -> None:
+        """Print the share of each stage for one recording's container and rate."""
+        native = Decoder(recording, RATE)
+        for _ in native.blocks():
+            pass
+        windows = native.seconds / self.window
+        rate = native.native_rate
+        decode = cost(lambda: [None for _ in Decoder(recording, rate).blocks()], 3) / windows
+        both = cost(lambda: [None for _ in Decoder(recording, RATE).blocks()], 3) / windows
+        rows = {"decode": decode, "resample": both - decode if rate != RATE else 0.0, "front end": self.front_end,
+                "trunk": self.trunk, "write": self.write}  # fmt: skip
+        total = sum(rows.values())
+        shares = ", ".join(f"{name} {value:.2f} ms ({value / total:.0%})" for name, value in rows.items())
+        print(f"             a {self.window:g} s window in one thread: {shares}")
+
+
+def count_gflop(model: ov.Model) -> float:
+    """Count the arithmetic of one pass, in 1e9 operations: 2 for each product of its convolutions and matrices."""
+    model = model.clone()
+    shape = model.input(0).partial_shape
+    if shape.is_dynamic:
+        model.reshape({0: [1, *list(shape)[1:]]})
+    total = 0
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind in ("Convolution", "GroupConvolution"):
+            kernel = list(node.input(1).get_shape())
+            total += (
+                2
+                * int(np.prod(node.output(0).get_shape()))
+                * int(np.prod(kernel[1:] if len(kernel) == 4 else kernel[2:]))
+            )
+        elif kind == "MatMul":
+            total += 2 * int(np.prod(node.output(0).get_shape())) * list(node.input(0).get_shape())[-1]
+    return total / 1e9
+
+
+def show_limit(weights: Path, precision: str) -> None:
+    """Print the arithmetic of a window and the share of the processor's peak that each stage reaches."""
     with threadpool_limits(1):
         a, b = np.random.default_rng(1).random((2, 2048, 2048), np.float32)
-        peak = 2 * 2048**3 / timed(5, lambda: a @ b) / 1e6
-    print(f"\nOne frame of 3 s in one thread (matrix product on this processor: {peak:.0f} GFLOP/s)")
-    for name, cost in rows.items():
-        gflop = FRAME_GFLOP.get(name)
-        reached = f", {gflop} GFLOP: {gflop / cost * 1e3 / peak:.0%} of the peak" if gflop else ""
-        print(f"  {name:36} {cost:6.2f} ms {cost / total:5.0%}{reached}")
+        peak = 2 * 2048**3 / cost(lambda: a @ b) / 1e6
+    print(f"\nThe limit: a matrix product in float32 reaches {peak:.0f} GFLOP/s in one thread of this processor.")
+    for window in (3.0, 5.0):
+        stages = Stages(weights, window, precision)
+        network = stages.passes.network
+        for name, model, taken in (("front end", network.front_end, stages.front_end),
+                                   ("trunk", network.trunk, stages.trunk)):  # fmt: skip
+            gflop = count_gflop(model)
+            print(f"  {window:g} s window, {name:9}: {gflop:.2f} GFLOP, at the peak {gflop / peak * 1e3:5.2f} ms, "
+                  f"taken {taken:5.2f} ms: {gflop / taken * 1e3 / peak:.0%} of the peak")  # fmt: skip
 
 
 def main() -> None:
@@ -129,7 +168,8 @@ def main() -> None:
     parser.add_argument("--recording", type=Path)
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--sets", nargs="*", default=[f"{name}-{rate}" for name, rate in SETS])
+    parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
+    parser.add_argument("--sets", nargs="*", default=SETS, help="CONTAINER-RATE ...")
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--peer-script", type=Path)
     parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
@@ -137,30 +177,32 @@ def main() -> None:
     parser.add_argument("--window", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
-        grid = WindowGrid(args.window, args.window)
-        run = embed_folder(args.only, args.cache, encoder="birdnet-2.4", grid=grid, jobs=args.jobs, show_progress=False)
+        run = embed_folder(args.only, args.cache, encoder=CARD.name, grid=WindowGrid(args.window, args.window),
+                           precision=args.precision, jobs=args.jobs, show_progress=False)  # fmt: skip
         print(run.fresh_seconds)
         return
 
-    weights = find_weights(load_card("birdnet-2.4"))
-    print(f"{args.jobs} workers; seconds include start-up; x is the multiple of real time")
+    weights = find_weights(CARD)
+    stages = [Stages(weights, window, args.precision) for window in (3.0, 5.0)]
+    print(f"{args.jobs} workers, {args.precision}; seconds include start-up; x is the multiple of real time")
     for name in args.sets:
         container, _, rate = name.partition("-")
         with tempfile.TemporaryDirectory() as place:
             folder, embeddings = Path(place) / name, Path(place) / "peer.npz"
-            make_audio(args.recording, folder, container, int(rate), args.hours)
-            of_5, hours = time_ours(folder, 5.0, args.jobs)
-            of_3, _ = time_ours(folder, 3.0, args.jobs)
-            line = f"{name:10} {hours:.2f} h   5 s windows {of_5:6.1f} s ({hours * 3600 / of_5:4.0f} x)"
-            line += f"   3 s windows {of_3:6.1f} s ({hours * 3600 / of_3:4.0f} x)"
+            make_copies(args.recording, folder, container, int(rate), args.hours)
+            of_3, hours = time_ours(folder, 3.0, args)
+            of_5, _ = time_ours(folder, 5.0, args)
+            line = f"{name:10} {hours:.2f} h   3 s windows {of_3:6.1f} s ({hours * 3600 / of_3:4.0f} x)"
+            line += f"   5 s windows {of_5:6.1f} s ({hours * 3600 / of_5:4.0f} x)"
             if args.peer_python:
                 peer = time_peer(folder, args, weights, embeddings)
-                line += f"   peer, 3 s {peer:6.1f} s ({hours * 3600 / peer:4.0f} x)   ratio {peer / of_3:.2f}"
-                if rate == "48000":
-                    line += f"   largest difference {compare(folder, embeddings):.1e}"
+                line += f"   peer, 3 s windows {peer:6.1f} s ({hours * 3600 / peer:4.0f} x)   ratio {peer / of_3:.2f}"
+                if rate == str(RATE):
+                    line += f"   largest difference {compare(folder, embeddings, args):.1e}"
             print(line, flush=True)
-    print(f"largest memory of a process: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MiB")
-    measure_stages(args.recording, weights)
+            for stage in stages:
+                stage.show(find_recordings(folder).recordings[0])
+    show_limit(weights, args.precision)
 
 
 if __name__ == "__main__":

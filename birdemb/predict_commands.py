@@ -1,0 +1,93 @@
+"""The commands that use bundles: `birdemb predict` and `birdemb evaluate`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from birdemb.command_options import PATH, encoding, shared
+from birdemb.command_output import EXIT_SKIPPED, count, describe, end, some
+
+__all__ = ["evaluate", "predict"]
+
+_METRICS = {
+    "macro_roc_auc": "Macro ROC-AUC",
+    "cmap": "Macro average precision",
+    "padded_cmap": "Padded cmAP",
+    "lrap": "LRAP",
+    "macro_f1": "Macro F1 at 0.5",
+    "micro_f1": "Micro F1 at 0.5",
+}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  birdemb predict soundscapes/ -o submission.csv\n"
+    "  birdemb predict night.wav --model model.birdemb -o night.csv --detections found.csv\n"
+    "  birdemb predict test_soundscapes/ --sample-submission sample_submission.csv\n"
+    "  birdemb predict test_soundscapes/ --blend-with other.csv --blend-weight 0.6"
+)
+@click.argument("path")
+@click.option("--output", "-o", type=PATH, default=Path("submission.csv"), show_default=True, help="Table to write.")
+@click.option("--detections", type=PATH, help="Table to write of the windows in which a class passes its threshold.")
+@click.option("--model", "-m", type=PATH, help="Bundle.  [default: the one that was fitted last]")
+@click.option("--sample-submission", type=PATH, help="Table whose rows and columns the result gets, in their order.")
+@click.option(
+    "--blend-with", type=PATH, help="Submission of another model, to be blended with by the ranks of each class."
+)
+@click.option("--blend-weight", default=0.5, show_default=True, help="Weight of the other model, between 0 and 1.")
+@encoding
+@shared
+def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's own type
+    """Predict the classes in each window of soundscapes.
+
+    The result has a row for each window, named <file stem>_<end second>, and a column for each class.
+    """
+    from birdemb import prediction
+
+    report = prediction.predict(path, show_progress=True, **settings)
+    click.echo(describe(report.listing, "Predicted", report.elapsed, report.listing.seconds))
+    heads = ", ".join(report.bundle.heads)
+    click.echo(f"  bundle: {report.model}: {heads}, {len(report.bundle.classes)} classes")
+    click.echo(f"  result: {report.path}")
+    if report.detections is not None:
+        click.echo(f"  detections: {report.detected:,}, in {report.detections}")
+    if report.sample is not None:
+        for names, noun, what in (
+            (report.sample.unknown_classes, "class", "of the sample not known to the bundle, set to 0"),
+            (report.sample.dropped_classes, "class", "of the bundle not asked for by the sample, left out"),
+            (report.sample.filled_rows, "row", "of the sample without a prediction, set to the classes' shares"),
+        ):
+            if names:
+                click.echo(f"  {count(len(names), noun)} {what}: {some(names)}")
+        if report.sample.dropped_rows:
+            rows = count(report.sample.dropped_rows, "predicted row")
+            click.echo(f"  {rows} not asked for by the sample, left out")
+    end(report.listing.skipped, report.errors, "skipped")
+    if report.sample is not None and not report.sample.complete:
+        sys.exit(EXIT_SKIPPED)
+
+
+@click.command(epilog="\b\nExample:\n  birdemb evaluate submission.csv truth.csv")
+@click.argument("submission", type=PATH)
+@click.argument("truth", type=PATH)
+def evaluate(submission: Path, truth: Path) -> None:
+    """Score SUBMISSION against TRUTH.
+
+    The score is the macro ROC-AUC over the classes that have a positive and a negative. Both files are tables with the
+    column row_id and a column for each class; in TRUTH these are 0 or 1. Intervals are of 95%, by drawing soundscapes
+    with replacement.
+    """
+    from birdemb import prediction
+
+    scores = prediction.evaluate(submission, truth, intervals=True)
+    table = scores.classes.rename(columns={"roc_auc": "ROC-AUC", "average_precision": "average precision"})
+    click.echo(table.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
+    click.echo()
+    for metric, value, low, high in scores.table.metrics[["metric", "value", "low", "high"]].to_numpy().tolist():
+        interval = f"  ({low:.4f} to {high:.4f})" if math.isfinite(low) else ""
+        click.echo(f"{_METRICS[metric]:<24}{value:.4f}{interval}")
+    click.echo(f"over {scores.scored} of {len(table)} classes, {scores.rows:,} rows")

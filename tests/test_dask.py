@@ -1,0 +1,177 @@
+"""The run on a Dask cluster: a scheduler and worker processes of this machine stand for many machines."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from run_files import arrays_of, make_folder, write_noise
+
+from birdemb.cache import CacheWriter
+from birdemb.embed import cluster as dask_cluster
+from birdemb.embed import workers
+from birdemb.embedding import embed_recordings
+from birdemb.errors import BirdembError, InputError, MissingDependencyError
+
+distributed = pytest.importorskip("distributed")
+
+pytestmark = pytest.mark.slow
+
+
+def embed(path, workspace, **options):
+    return embed_recordings(path, encoder="melspec", workspace=workspace, **({"jobs": 1} | options))
+
+
+@pytest.fixture
+def data(tmp_path):
+    return make_folder(tmp_path / "data", short=20, long=4)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        yield cluster
+
+
+def test_a_cluster_gives_the_same_bytes_as_one_machine(cluster, data, tmp_path):
+    (data / "broken.wav").write_text("no")
+    report = embed(data, "cluster", backend="dask", scheduler=cluster.scheduler_address)
+    assert [entry.recording for entry in report.listing.skipped] == ["broken.wav"]
+    (data / "broken.wav").unlink()
+    embed(data, "alone", jobs=2)
+    assert arrays_of(tmp_path / "cluster", data) == arrays_of(tmp_path / "alone", data)
+    again = embed(data, "cluster", backend="dask", scheduler=cluster.scheduler_address)
+    assert again.run.fresh_seconds == 0
+
+
+def test_a_worker_killed_in_the_middle_costs_nothing_but_time(cluster, data, tmp_path, monkeypatch):
+    killed = []
+    add = CacheWriter.add
+
+    def add_and_kill(writer, *args, **options):
+        if not killed:
+            nannies = [nanny for nanny in cluster.workers.values() if nanny.pid]
+            killed.append(nannies[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
+        return add(writer, *args, **options)
+
+    monkeypatch.setattr(CacheWriter, "add", add_and_kill)
+    report = embed(data, "cluster", backend="dask", scheduler=cluster.scheduler_address)
+    assert killed
+    assert report.listing.skipped == []
+    assert killed[0] not in {nanny.pid for nanny in cluster.workers.values()}
+    embed(data, "alone", jobs=2)
+    assert arrays_of(tmp_path / "cluster", data) == arrays_of(tmp_path / "alone", data)
+
+
+def test_workers_of_other_processes_work_through_a_scheduler_file(data, tmp_path):
+    """As on a real cluster: a scheduler and workers that are started by their own commands, and come one by one."""
+    file = tmp_path / "scheduler.json"
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", file, "--nthreads", "1"]
+    started = [subprocess.Popen([*command, "--scheduler-file", file, "--no-dashboard"], stderr=subprocess.DEVNULL)]
+    try:
+        started += [
+            subprocess.Popen([*worker, "--no-nanny", "--no-dashboard"], stderr=subprocess.DEVNULL) for _ in range(2)
+        ]
+        report = embed(data, "cluster", backend="dask", scheduler=f"file:{file}", jobs=2)
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait()
+    assert len(report.listing.recordings) == 24
+    embed(data, "alone", jobs=2)
+    assert arrays_of(tmp_path / "cluster", data) == arrays_of(tmp_path / "alone", data)
+
+
+def test_ctrl_c_gives_the_cluster_s_work_up(cluster, tmp_path):
+    for index in range(60):
+        write_noise(tmp_path / f"data/{index}.wav", 240, seed=index)
+    code = (
+        "import sys; from birdemb.cli import main; from birdemb.embedding import embed_recordings\n"
+        "try: embed_recordings('data', encoder='melspec', backend='dask', scheduler=sys.argv[1], show_progress=True)\n"
+        "except KeyboardInterrupt: print('stopped')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, cluster.scheduler_address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert "recordings" in process.stderr.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    said, errors = process.communicate(timeout=30)
+    assert said == "stopped\n", errors
+    assert "Traceback" not in errors
+    with distributed.Client(cluster, set_as_default=False) as client:
+        give_up = time.monotonic() + 30
+        while any(client.processing().values()) and time.monotonic() < give_up:
+            time.sleep(0.1)
+        assert not any(client.processing().values())
+    before = len(list((tmp_path / ".birdemb").rglob("shards/*.json")))
+    assert before > 0
+    assert embed("data", ".birdemb", jobs=2).run.fresh_seconds < 60 * 240
+
+
+def test_a_task_that_dask_gives_up_ends_the_run(cluster, data, monkeypatch):
+    """As of a recording whose decoder crashes: joblib alone would wait for it without end."""
+    monkeypatch.setattr(workers, "embed_pieces", _die_at_a_long_one)
+    with pytest.raises(BirdembError, match=r"given up a task .* on 4 different workers"):
+        embed(data, "cluster", backend="dask", scheduler=cluster.scheduler_address)
+
+
+def _die_at_a_long_one(settings, pieces, rest):
+    from birdemb.embed.tasks import embed_pieces  # this module is not on the workers' path
+
+    if any(piece.recording.name == "long/1.wav" and not piece.part.first_window for piece in pieces):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return embed_pieces(settings, pieces, rest)
+
+
+def test_a_scheduler_that_is_not_there_is_one_sentence(data, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "_CONNECT_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(InputError, match=f"No Dask scheduler at tcp://127.0.0.1:{port} within 1 s"):
+        embed(data, "cluster", backend="dask", scheduler=f"tcp://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("scheduler", ["nowhere", "file:gone.json", "http://127.0.0.1:1", "tcp://127.0.0.1"])
+def test_what_is_no_address_is_one_sentence(data, monkeypatch, scheduler):
+    monkeypatch.setattr(dask_cluster, "_CONNECT_SECONDS", 1)
+    with pytest.raises(InputError, match="No Dask scheduler at"):
+        embed(data, "cluster", backend="dask", scheduler=scheduler)
+
+
+def test_a_cluster_without_workers_is_told(data, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "_SECONDS_FOR_WORKERS", 1)
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as empty,
+        pytest.raises(BirdembError, match="has 0 threads of workers after 1 s, expected 2"),
+    ):
+        embed(data, "cluster", backend="dask", scheduler=empty.scheduler_address)
+
+
+def test_dask_without_an_address_says_where_to_get_one(data):
+    with pytest.raises(InputError, match="--backend dask needs --scheduler"):
+        embed(data, "cluster", backend="dask")
+
+
+def test_dask_that_is_not_installed_is_told_with_its_extra(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'birdemb\[dask\]'"):
+        embed(data, "cluster", backend="dask", scheduler="tcp://127.0.0.1:8786")
+
+
+def test_nothing_of_a_run_stays_behind(cluster, data):
+    embed(data, "cluster", backend="dask", scheduler=cluster.scheduler_address)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("birdemb")]
+    assert not [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
