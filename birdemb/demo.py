@@ -10,7 +10,7 @@ from typing import Literal
 
 from birdemb.classify.heads import HEADS
 from birdemb.defaults import DEMO_ENCODER, DEMO_FOLDER
-from birdemb.embed.card import load_card
+from birdemb.embed.catalogue import load_card
 from birdemb.embedding import EmbedReport, embed_recordings
 from birdemb.errors import MissingDependencyError
 from birdemb.fitting import fit

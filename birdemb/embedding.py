@@ -52,6 +52,7 @@ def embed_recordings(
     encoder: str = DEFAULT_ENCODER,
     weights: str | Path | None = None,
     precision: str = "f32",
+    pooling: str | None = None,
     dtype: str = "float16",
     logits: bool = False,
     window: float = 5.0,
@@ -69,12 +70,15 @@ def embed_recordings(
     path : path or URL
         A folder of recordings, or one recording; a URL such as ``s3://bucket/folder`` where fsspec reads it.
     encoder : str
-        As in `birdemb encoders`.
+        As in `birdemb encoders`, or the path of a card of your own, which ends in ``.toml``.
     weights : path, optional
         The encoder's weights, where they are not in one of the usual places.
     precision : str
         Of the encoder's arithmetic: ``"f32"``, ``"bf16"``, ``"int8"`` for the network that `birdemb quantize` made,
         or ``"auto"`` for bf16 where this processor has instructions for it, else f32.
+    pooling : str, optional
+        How a window becomes one embedding, if not as the encoder's card says: ``"mean"``, ``"max"``, ``"mean+max"`` or
+        ``"whole"``.
     dtype : {"float16", "float32"}
         Of the embeddings in the cache.
     logits : bool
@@ -112,6 +116,7 @@ def embed_recordings(
         weights=Path(weights) if weights is not None else None,
         grid=WindowGrid(window, hop if hop is not None else window),
         precision=precision,
+        pooling=pooling,
         dtype=dtype,
         logits=logits,
         jobs=jobs,
@@ -130,6 +135,8 @@ def embed_recordings(
     source = find_label_file(Path(run.listing.folder)) if "://" not in run.listing.folder else None
     listing = replace(run.listing, labels=str(source) if source else None)
     place.remember_listing(listing)
+    if run.card.place is not None:
+        place.remember_card(run.card.name, run.card.place)
     labels, problem = None, ""
     try:
         labels = read_labels(source, listing.recordings, listing.skipped)

@@ -16,7 +16,7 @@ from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import read_bundle
 from birdemb.classify.ensemble import Heard
 from birdemb.classify.onnx_ensemble import HeardNames, add_ensemble, steps_at_roundings
-from birdemb.embed.card import load_card
+from birdemb.embed.catalogue import load_card
 from birdemb.embed.encoder import Encoder, load_encoder
 from birdemb.embed.onnx_graph import add_encoder, add_own_logits
 from birdemb.errors import InputError
@@ -158,7 +158,13 @@ def _load_encoder(bundle: Bundle, weights: Path | None) -> Encoder:
             f"The bundle was fitted on embeddings in {precision}; an encoder is exported in f32, whose embeddings "
             "differ. Embed with --precision f32 and fit again, or export the heads alone with --heads-only."
         )
-    encoder = load_encoder(card.name, window=bundle.window, weights=weights, logits=bool(identity.get("logits")))
+    encoder = load_encoder(
+        card.name,
+        window=bundle.window,
+        weights=weights,
+        logits=bool(identity.get("logits")),
+        pooling=identity.get("pooling"),
+    )
     refuse_other_identity(
         {key: value for key, value in identity.items() if key in encoder.identity},
         encoder.identity,

@@ -40,7 +40,9 @@ class OwnKnowledge:
         return tuple(entry.label for entry in self.match.unmatched) if self.match is not None else ()
 
 
-def read_own_knowledge(identity: dict[str, Any], classes: Sequence[ClassName], kind: str = "auto") -> OwnKnowledge:
+def read_own_knowledge(
+    identity: dict[str, Any], classes: Sequence[ClassName], kind: str = "auto", *, encoder: str | None = None
+) -> OwnKnowledge:
     """Find out what an encoder knows of classes by itself.
 
     Parameters
@@ -50,6 +52,8 @@ def read_own_knowledge(identity: dict[str, Any], classes: Sequence[ClassName], k
     classes : sequence of ClassName
     kind : {"auto", "none", "offset", "features"}
         How heads are to use it. ``"auto"`` is an offset where it knows any of the classes.
+    encoder : str, optional
+        The path of its card, if it is a user's own.
 
     Returns
     -------
@@ -68,12 +72,12 @@ def read_own_knowledge(identity: dict[str, Any], classes: Sequence[ClassName], k
         return OwnKnowledge(None, "none, as asked for")
     name = identity["encoder"]
     try:
-        encoder = load_encoder(name, window=float(identity["window"]))
-        if not encoder.own_logits:
+        made = load_encoder(encoder or name, window=float(identity["window"]), pooling=identity.get("pooling"))
+        if not made.own_logits:
             return _refuse_or_tell(kind, f"{name} knows no classes by itself")
-        if identity.get("weights_sha256") not in (None, encoder.identity["weights_sha256"]):
+        if identity.get("weights_sha256") not in (None, made.identity["weights_sha256"]):
             return _refuse_or_tell(kind, f"the embeddings were made with other weights than {name} has here")
-        own = encoder.own_classes
+        own = made.own_classes
     except (InputError, MissingWeightsError) as error:
         if kind != "auto":
             raise
@@ -86,7 +90,7 @@ def read_own_knowledge(identity: dict[str, Any], classes: Sequence[ClassName], k
     if identity.get("logits"):
         prior = Prior.from_logits(match.indices, int(identity["logits"]), kind=chosen)
     else:
-        classifier = encoder.read_classifier()
+        classifier = made.read_classifier()
         if classifier is None:
             sentence = f"the logits of {name} cannot be had from its embeddings; embed with --logits"
             return _refuse_or_tell(kind, sentence, match)

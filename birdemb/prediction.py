@@ -17,7 +17,7 @@ from birdemb.classify.bundle_file import read_bundle
 from birdemb.classify.checks import check_number
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.detections import list_detections, write_detections
-from birdemb.embed.card import load_card
+from birdemb.embed.catalogue import load_card
 from birdemb.embed.recordings import find_recordings
 from birdemb.embed.remote import hide_secrets
 from birdemb.embed.run import EmbedRun, embed_folder
@@ -261,12 +261,14 @@ def predict_soundscapes(
 def _embed(path: str | Path, place: Workspace, identity: dict[str, Any], **settings: Any) -> EmbedRun:  # noqa: ANN401
     # Of what is absent or not known to this version, the refusal of the other identity tells.
     precision = identity.get("precision")
-    if precision not in load_card(identity["encoder"]).precisions:
+    encoder = place.find_encoder(str(identity["encoder"]))
+    if precision not in load_card(encoder).precisions:
         precision = "f32"
     run = embed_folder(
         path,
         place.cache,
-        encoder=identity["encoder"],
+        encoder=encoder,
+        pooling=identity.get("pooling"),
         grid=WindowGrid(float(identity["window"]), float(identity["hop"])),
         precision=precision,
         dtype=identity.get("dtype", "float16"),

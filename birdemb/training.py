@@ -151,7 +151,10 @@ def read_training_data(
     recordings = [entry for entry in usable if entry.recording in labelled]
     windows = label_windows(read, recordings, secondary=rules.secondary, rating=rules.rating, group_by=rules.group)
     classes = _name_classes(read, source, listing)
-    knowledge = tuple(read_own_knowledge(other.identity, classes, prior) for other in listings)
+    knowledge = tuple(
+        read_own_knowledge(other.identity, classes, prior, encoder=place.find_encoder(str(other.identity["encoder"])))
+        for other in listings
+    )
     contents = [entry.sha256 for entry in recordings]
     heard = tuple(
         read_heard(EmbeddingCache(place.cache, other.identity), contents, known.prior)

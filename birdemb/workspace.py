@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.errors import InputError
@@ -66,6 +67,24 @@ class Workspace:
         if not _ENCODER_NAME.fullmatch(encoder):
             raise InputError(f"{encoder!r} is no name of an encoder. `birdemb encoders` lists them.")
         return self.folder / "embedded" / f"{encoder}.json"
+
+    @property
+    def cards(self) -> Path:
+        """Place of the note that says where users' own cards lie."""
+        return self.folder / "cards.json"
+
+    def remember_card(self, name: str, path: Path) -> None:
+        """Note where a user's own card lies, for `fit` and `predict`."""
+        write_json(self.cards, self._read_cards() | {name: str(path)})
+
+    def find_encoder(self, name: str) -> str:
+        """Give what an encoder is chosen by: the path of the card that was used last, or its name."""
+        path = self._read_cards().get(name)
+        return path if isinstance(path, str) and Path(path).is_file() else name
+
+    def _read_cards(self) -> dict[str, Any]:
+        content = read_json(self.cards) if self.cards.is_file() else {}
+        return content if isinstance(content, dict) else {}
 
     def remember_listing(self, listing: Listing) -> None:
         """Note what was embedded last, at all and with this encoder, for `fit`."""

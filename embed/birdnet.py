@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from birdemb.embed.birdnet_graph import MelBranch, Network, read_classifier, read_network
+from birdemb.embed.birdnet_graph import MelBranch, read_classifier, read_network
 from birdemb.embed.card import Card
 from birdemb.embed.encoder import Encoder
+from birdemb.embed.frames import cut_frames, pool_rows
+from birdemb.embed.openvino_models import compile_model
 from birdemb.embed.quantized import QuantizedTrunk, read_quantized
 from birdemb.embed.windows import place_frames
 from birdemb.errors import InputError
 
-__all__ = ["PASSES_AT_ONCE", "BirdNetEncoder", "Passes", "compile_model"]
+if TYPE_CHECKING:
+    from birdemb.embed.weights import FoundWeights
+
+__all__ = ["PASSES_AT_ONCE", "BirdNetEncoder", "Passes"]
 
 PASSES_AT_ONCE = 4
 """How many passes go through the trunk together: more gain nothing on a CPU and cost memory."""
@@ -39,14 +44,13 @@ class BirdNetEncoder(Encoder):
     """
 
     revision = 2
-    own_logits = 6522
 
     def __init__(
         self,
         card: Card,
         *,
         window: float = 5.0,
-        weights: Path | None = None,
+        weights: FoundWeights | None = None,
         precision: str = "f32",
         logits: bool = False,
     ) -> None:
@@ -58,8 +62,8 @@ class BirdNetEncoder(Encoder):
                 f"{card.name} hears a window in one pass, for which {window:g} s are too long; "
                 f"expected {_LONGEST_PASS:g} s or less."
             )
-        self._weights_file = weights
-        self._quantized = read_quantized(card, weights) if precision == "int8" else None
+        self._weights_file = weights.path
+        self._quantized = read_quantized(card, weights.path) if precision == "int8" else None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -67,8 +71,10 @@ class BirdNetEncoder(Encoder):
         quantized = {"quantized_sha256": self._quantized.sha256} if self._quantized else {}
         return super().identity | quantized
 
-    def read_classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As of every encoder: of a pass, BirdNET's logits are linear in its embedding."""
+    def read_classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """As of every encoder: BirdNET's logits are linear in the embedding of a pass, and in a mean of such."""
+        if self.card.pooling not in ("mean", "whole"):
+            return None
         return read_classifier(self._weights_file, self.card.dim)
 
     @cached_property
@@ -82,26 +88,25 @@ class BirdNetEncoder(Encoder):
 
     def _make_passes(self, seconds: float) -> Passes:
         samples = round(seconds * self.card.sample_rate)
-        return Passes(self._weights_file, samples, self.card.dim, self.precision, self._quantized)
+        return Passes(self._weights_file, samples, self.card.network_dim, self.precision, self._quantized)
 
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        pooled: NDArray[np.float32] = self._hear(windows, self._passes, self.frame_starts).mean(axis=1)
-        return pooled
+        return pool_rows(self._hear(windows, self._passes, self.frame_starts), self.card.pooling)
 
     def _encode_with_logits(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # Of frames of 3 s always, as its authors meant them; the largest tells best what is heard anywhere.
         heard = self._hear(windows, self._frames, place_frames(self.window, self.card.frame_seconds))
-        logits = self._frames.classify(heard.reshape(-1, self.card.dim)).reshape(*heard.shape[:2], -1).max(axis=1)
-        return heard.mean(axis=1) if self._frames is self._passes else self._encode(windows), logits
+        logits = (
+            self._frames.classify(heard.reshape(-1, self.card.network_dim)).reshape(*heard.shape[:2], -1).max(axis=1)
+        )
+        if self._frames is not self._passes:
+            return self._encode(windows), logits
+        return pool_rows(heard, self.card.pooling), logits
 
     def _hear(self, windows: NDArray[np.float32], passes: Passes, starts: Sequence[float]) -> NDArray[np.float32]:
         """Give the embeddings of the passes over each window, shape (windows, passes, dim)."""
-        short = passes.samples - windows.shape[1]
-        if short > 0:
-            windows = np.pad(windows, ((0, 0), (0, short)))
         first = [round(start * self.card.sample_rate) for start in starts]
-        frames = np.stack([windows[:, start : start + passes.samples] for start in first], axis=1)
-        return passes.run(frames.reshape(-1, passes.samples)).reshape(len(windows), len(first), -1)
+        return passes.run(cut_frames(windows, first, passes.samples)).reshape(len(windows), len(first), -1)
 
 
 class Passes:
@@ -137,20 +142,20 @@ class Passes:
         self._folded = [np.empty((1, steps, len(branch.weights)), np.float32) for branch in self._branches]
         self._offset = np.empty((1, 1, 1), np.float32)
         self._spectrograms = np.empty((PASSES_AT_ONCE, *list(network.front_end.output(0).shape)[1:]), np.float32)
-        self._front_end = compile_model(network, network.front_end, "f32").create_infer_request()
+        self._front_end = compile_model(network.front_end, "f32", network.core).create_infer_request()
         for index, array in enumerate([*self._folded, self._offset]):
             self._front_end.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
         if quantized is None:
-            trunk = compile_model(network, network.trunk, precision)
+            trunk = compile_model(network.trunk, precision, network.core)
         else:
             # What is not quantized in it stays in float32.
-            trunk = compile_model(network, quantized.read(network.core, steps), "f32")
+            trunk = compile_model(quantized.read(network.core, steps), "f32", network.core)
         self._trunk = trunk.create_infer_request()
         self.network = network
 
     @cached_property
     def _classifier(self) -> ov.InferRequest:
-        return compile_model(self.network, self.network.classifier, "f32").create_infer_request()
+        return compile_model(self.network.classifier, "f32", self.network.core).create_infer_request()
 
     def run(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn frames of shape (n, samples) into embeddings of shape (n, dim)."""
@@ -180,20 +185,6 @@ class Passes:
             _fold(scaled, branch, folded[0])
         self._front_end.infer()
         spectrograms[:] = self._front_end.get_output_tensor(0).data[0]
-
-
-def compile_model(network: Network, model: ov.Model, precision: str) -> ov.CompiledModel:
-    """Compile one of a network's models for one thread, in ``"f32"`` or ``"bf16"``."""
-    settings: dict[str, Any] = {
-        # Work is spread over processes, which scales better than threads.
-        "INFERENCE_NUM_THREADS": 1,
-        "NUM_STREAMS": 1,
-        # Said outright, as OpenVINO would choose bf16 by itself on processors that have it.
-        "INFERENCE_PRECISION_HINT": precision,
-        # Pinned, the threads of all worker processes would share the same first core.
-        "ENABLE_CPU_PINNING": False,
-    }
-    return network.core.compile_model(model, "CPU", settings)
 
 
 def _scale(frame: NDArray[np.float32]) -> tuple[NDArray[np.float32], np.float32]:

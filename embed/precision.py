@@ -41,7 +41,7 @@ def resolve_precision(card: Card, precision: str) -> str:
 
     Examples
     --------
-    >>> from birdemb.embed.card import load_card
+    >>> from birdemb.embed.catalogue import load_card
     >>> resolve_precision(load_card("melspec"), "auto")
     'f32'
     """

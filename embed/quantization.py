@@ -23,12 +23,14 @@ import openvino as ov
 from birdemb.defaults import DEFAULT_ENCODER
 from birdemb.embed.birdnet import PASSES_AT_ONCE, Passes
 from birdemb.embed.calibration import Calibration, choose_windows
-from birdemb.embed.card import Card, load_card
+from birdemb.embed.card import Card
+from birdemb.embed.catalogue import load_card
+from birdemb.embed.places import weights_folder
 from birdemb.embed.precision import require_precision
 from birdemb.embed.quantized import FORMAT, GRAPH_FILE, RECORD_FILE, TENSORS_FILE, name_files
 from birdemb.embed.quantizer import Quantizer, Rows, import_nncf
 from birdemb.embed.remote import hide_secrets
-from birdemb.embed.weights import find_weights, weights_folder
+from birdemb.embed.weights import find_weights
 from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
 from birdemb.storage import check_writable, hash_file, write_json
@@ -155,7 +157,7 @@ def quantize_encoder(
             "without it. Keep it, write another with --output FOLDER, or replace it with --force."
         )
     check_writable(target.parent / f"{target.name}.json")
-    weights_file = find_weights(card, weights)
+    weights_file = find_weights(card, weights).path
     passes = Passes(weights_file, round(_WINDOW * card.sample_rate), card.dim, "f32")
     trunk = Quantizer(passes)
     tell(f"Choosing windows from the recordings in {hide_secrets(str(calibrate))} ...")

@@ -16,7 +16,7 @@ import numpy as np
 import openvino as ov
 
 from birdemb.embed.card import Card
-from birdemb.embed.weights import weights_folder
+from birdemb.embed.places import weights_folder
 from birdemb.errors import InputError
 from birdemb.storage import hash_json, read_json
 
@@ -76,7 +76,7 @@ def name_files(hashes: Mapping[str, str]) -> str:
 def read_quantized(card: Card, weights: Path) -> QuantizedTrunk:
     """Find an encoder's quantized network on this machine, check it and read it.
 
-    Looked for beside the weights, then in the folder that `birdemb.embed.weights.weights_folder` gives.
+    Looked for beside the weights, then in the folder that `birdemb.embed.places.weights_folder` gives.
 
     Parameters
     ----------

@@ -22,7 +22,8 @@ import openvino as ov
 import openvino.opset13 as ops
 from numpy.typing import NDArray
 
-from birdemb.embed.birdnet import PASSES_AT_ONCE, Passes, compile_model
+from birdemb.embed.birdnet import PASSES_AT_ONCE, Passes
+from birdemb.embed.openvino_models import compile_model
 from birdemb.errors import MissingDependencyError
 
 __all__ = ["Quantizer", "Rows", "import_nncf"]
@@ -86,7 +87,7 @@ class Quantizer:
 
     def compile(self, model: ov.Model) -> ov.InferRequest:
         """Make a model ready to run in one thread."""
-        return compile_model(self._passes.network, model, "f32").create_infer_request()
+        return compile_model(model, "f32", self._passes.network.core).create_infer_request()
 
     def run(self, request: ov.InferRequest, spectrograms: Rows) -> Rows:
         """Turn spectrograms into embeddings, as many at once as in a real run."""

@@ -13,6 +13,7 @@ from typing import Any
 import joblib
 
 from birdemb.cache import CacheWriter, EmbeddingCache
+from birdemb.embed.card import Card
 from birdemb.embed.contents import ContentMemory
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.planning import Planner
@@ -42,6 +43,8 @@ class EmbedRun:
         Every recording, embedded or skipped.
     cache : EmbeddingCache
         Holds the embeddings.
+    card : Card
+        Of the encoder.
     fresh_seconds : float
         Sound that was really embedded; the rest was in the cache already.
     elapsed : float
@@ -50,6 +53,7 @@ class EmbedRun:
 
     listing: Listing
     cache: EmbeddingCache
+    card: Card
     fresh_seconds: float
     elapsed: float
 
@@ -62,6 +66,7 @@ def embed_folder(
     weights: Path | None = None,
     grid: WindowGrid | None = None,
     precision: str = "f32",
+    pooling: str | None = None,
     dtype: str = "float16",
     logits: bool = False,
     expected: dict[str, Any] | None = None,
@@ -83,13 +88,15 @@ def embed_folder(
     cache_folder : Path
         Where the cache lies or is to be made.
     encoder : str
-        Name of the encoder.
+        Name of the encoder, or the path of a user's own card.
     weights : Path, optional
         Its weights; where they are looked for otherwise says `birdemb.embed.weights.find_weights`.
     grid : WindowGrid, optional
         Windows of 5 s every 5 s by default.
     precision : str
         Of the encoder's arithmetic, as `load_encoder` takes it.
+    pooling : str, optional
+        Another than the card's.
     dtype : {"float16", "float32"}
         Of the embeddings in the cache.
     logits : bool
@@ -127,21 +134,24 @@ def embed_folder(
     found = find_recordings(path)
     grid = grid or WindowGrid()
     # Made here too, so that missing weights are one error before the run and not one for each recording.
-    made = load_encoder(encoder, window=grid.window, weights=weights, precision=precision, logits=logits)
+    made = load_encoder(
+        encoder, window=grid.window, weights=weights, precision=precision, logits=logits, pooling=pooling
+    )
     _refuse_fractions(grid, made.card.sample_rate)
     identity = identify(made, grid, dtype)
     if expected is not None:
         refuse_other_identity(
             expected,
             identity,
-            who=f"The bundle was fitted on embeddings of another {encoder}",
+            who=f"The bundle was fitted on embeddings of another {made.card.name}",
             advice="Use the weights and the version of birdemb that it was fitted with, or fit again.",
         )
     cache = EmbeddingCache(cache_folder, identity)
     settings = Settings(
-        encoder,
+        str(made.card.place) if made.card.place is not None else encoder,
         made.weights.absolute() if made.weights else None,
         made.precision,
+        made.card.pooling,
         grid,
         dtype,
         logits,
@@ -194,7 +204,7 @@ def embed_folder(
                         )
     finally:
         memory.save(found.folder, found.recordings if Path(path).is_dir() else ())
-    return EmbedRun(_list(found, planner, cache), cache, fresh_seconds, time.monotonic() - started)
+    return EmbedRun(_list(found, planner, cache), cache, made.card, fresh_seconds, time.monotonic() - started)
 
 
 def _refuse_fractions(grid: WindowGrid, sample_rate: int) -> None:

@@ -38,11 +38,13 @@ class Settings:
     Parameters
     ----------
     encoder : str
-        Its name.
+        Its name, or the path of a user's own card.
     weights : Path or None
         Where they lie on the machine that started the run.
     precision : str
         Never ``"auto"``.
+    pooling : str
+        As of the encoder's card, or another.
     grid : WindowGrid
     dtype : str
         Of the embeddings in the cache.
@@ -55,6 +57,7 @@ class Settings:
     encoder: str
     weights: Path | None
     precision: str
+    pooling: str
     grid: WindowGrid
     dtype: str
     logits: bool
@@ -206,7 +209,7 @@ def _load(settings: Settings) -> Encoder:
     if _loaded.settings == settings and _loaded.encoder is not None:
         return _loaded.encoder
     # On another machine they may lie elsewhere; the card knows their hash.
-    weights = settings.weights if settings.weights is not None and settings.weights.is_file() else None
+    weights = settings.weights if settings.weights is not None and settings.weights.exists() else None
     try:
         encoder = load_encoder(
             settings.encoder,
@@ -214,7 +217,9 @@ def _load(settings: Settings) -> Encoder:
             weights=weights,
             precision=settings.precision,
             logits=settings.logits,
+            pooling=settings.pooling,
         )
+        encoder.prepare()
     except BirdembError as error:
         raise BirdembError(f"The worker on {platform.node()} cannot make the encoder: {error}") from error
     if hash_json(identify(encoder, settings.grid, settings.dtype)) != settings.identity_sha256:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from birdemb.embed.card import load_card
+from birdemb.embed.catalogue import load_card
 from birdemb.embed.weights import locate_weights
 from birdemb.synthesis import World, make_world
 

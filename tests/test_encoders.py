@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from birdemb.embed.card import list_cards, load_card
+from birdemb.embed.catalogue import list_cards, load_card
 from birdemb.embed.encoder import load_encoder
 from birdemb.errors import BirdembError, InputError
 

@@ -18,6 +18,7 @@ GLUE = {
     "cli",
     "demo",
     "embedding",
+    "encoder_commands",
     "fitting",
     "info_command",
     "onnx_building",

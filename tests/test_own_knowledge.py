@@ -10,7 +10,7 @@ from fit_files import IDENTITY, fit_quickly, table_of, write_workspace
 
 from birdemb.classify.bundle_file import read_bundle
 from birdemb.classify.ensemble import Heard
-from birdemb.embed.card import load_card
+from birdemb.embed.catalogue import load_card
 from birdemb.embed.encoder import load_encoder
 from birdemb.errors import InputError, MissingWeightsError
 from birdemb.own_knowledge import PRIORS, read_own_knowledge

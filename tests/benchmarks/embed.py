@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from birdemb.cache import EmbeddingCache
 from birdemb.embed.audio import Decoder
 from birdemb.embed.birdnet import Passes
-from birdemb.embed.card import load_card
+from birdemb.embed.catalogue import load_card
 from birdemb.embed.recordings import Recording, find_recordings
 from birdemb.embed.run import embed_folder
 from birdemb.embed.weights import find_weights

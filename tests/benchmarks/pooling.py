@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from birdemb.classify.heads import make_head
 from birdemb.embed.birdnet import Passes
-from birdemb.embed.card import load_card
+from birdemb.embed.catalogue import load_card
 from birdemb.embed.recordings import Recording, find_recordings
 from birdemb.embed.weights import find_weights
 from birdemb.embed.windows import WindowGrid, stream_windows

@@ -1,0 +1,99 @@
+"""The encoders that can be chosen: the cards that birdemb brings, and those that users add."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+
+from birdemb.embed.card import Card, parse_card
+from birdemb.embed.places import weights_folder
+from birdemb.errors import InputError
+
+__all__ = ["list_cards", "load_card"]
+
+_NO_CARDS = ("synonyms.toml",)
+"""What else lies beside the cards."""
+
+_SUFFIX = ".toml"
+
+
+def list_cards() -> list[Card]:
+    """Read every card that birdemb brings, and those in the folder of weights.
+
+    Returns
+    -------
+    list of Card
+        Sorted by name.
+
+    Raises
+    ------
+    InputError
+        If a card is not as it has to be, or two have the same name.
+    """
+    cards = _read_own_cards()
+    for path in sorted(weights_folder().glob(f"*{_SUFFIX}")):
+        card = _read_file(path)
+        if card.name in cards:
+            other = cards[card.name].place or "birdemb itself"
+            raise InputError(f"The card {path} has the name {card.name!r}, as one of {other}. Give it another name.")
+        cards[card.name] = card
+    return [cards[name] for name in sorted(cards)]
+
+
+def load_card(name: str) -> Card:
+    """Read the card of one encoder.
+
+    Parameters
+    ----------
+    name : str
+        Of an encoder, or the path of a user's own card, which ends in ``.toml``.
+
+    Returns
+    -------
+    Card
+
+    Raises
+    ------
+    InputError
+        If there is no encoder of that name; the message gives the nearest.
+
+    Examples
+    --------
+    >>> load_card("birdnet-2.4").dim
+    1024
+    """
+    if name.endswith(_SUFFIX):
+        card = _read_file(Path(name))
+        if card.name in _read_own_cards():
+            raise InputError(f"The card {name} has the name of an encoder of birdemb's own, {card.name!r}. Change it.")
+        return card
+    cards = {card.name: card for card in list_cards()}
+    if name not in cards:
+        near = difflib.get_close_matches(name, cards, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise InputError(
+            f"There is no encoder {name!r}. {hint}Encoders: {', '.join(cards)}; or the path of a card of your own, "
+            f"ending in {_SUFFIX}."
+        )
+    return cards[name]
+
+
+def _read_own_cards() -> dict[str, Card]:
+    found = [
+        parse_card(entry.read_text(encoding="utf-8"), entry.name)
+        for entry in files("birdemb.models").iterdir()
+        if entry.name.endswith(_SUFFIX) and entry.name not in _NO_CARDS
+    ]
+    return {card.name: card for card in found}
+
+
+def _read_file(path: Path) -> Card:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"The card {path} cannot be read: {error.strerror or error}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The card {path} is no text in UTF-8 ({error}).") from error
+    # Absolute, as worker processes may run in another folder.
+    return parse_card(text, str(path), path.absolute())

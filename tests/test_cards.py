@@ -1,0 +1,131 @@
+"""Cards: what they must not say, users' own ones, and how all of them are found."""
+
+import dataclasses
+
+import pytest
+from card_files import write_card
+
+from birdemb.embed.card import parse_card, with_pooling
+from birdemb.embed.catalogue import list_cards, load_card
+from birdemb.errors import InputError
+
+OWN = """
+name = "own"
+kind = "openvino"
+title = "A network of a test"
+homepage = "https://example.org"
+licence = "MIT"
+sample_rate = 16000
+frame_seconds = 1.0
+dim = 8
+level = "centred-peak"
+level_peak = 0.25
+classes = 3
+
+[tensors]
+input = "waveform"
+embedding = "embedding"
+logits = "label"
+
+[weights]
+file = "own.onnx"
+"""
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path, monkeypatch):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv("BIRDEMB_MODELS", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", [card.name for card in list_cards()])
+def test_every_card_says_what_has_to_be_known(name):
+    card = load_card(name)
+    assert card.title
+    assert card.licence
+    assert card.homepage.startswith("https://")
+    assert card.weights is None or card.weights.sources or card.weights.package
+
+
+def test_own_card_is_found_by_its_path_and_in_the_folder_of_weights(models, tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    assert load_card(str(path)).place == path
+    assert load_card("own.toml").place == path
+    (models / "any.toml").write_text(OWN)
+    assert load_card("own").place == models / "any.toml"
+    assert [card.name for card in list_cards() if card.place] == ["own"]
+
+
+def test_two_cards_of_one_name_are_refused(models, tmp_path):
+    for name in ("a.toml", "b.toml"):
+        (models / name).write_text(OWN)
+    with pytest.raises(InputError, match=r"b\.toml has the name 'own', as one of .*a\.toml"):
+        list_cards()
+    path = tmp_path / "own.toml"
+    path.write_text(OWN.replace('"own"', '"birdnet-2.4"'))
+    with pytest.raises(InputError, match=r"of birdemb's own, 'birdnet-2\.4'"):
+        load_card(str(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("sample_rate = 16000", "sample_rate = 0", "sample_rate = 0; expected 1 or more"),
+        ("sample_rate = 16000", 'sample_rate = "16 kHz"', "sample_rate = '16 kHz'; expected int"),
+        ("sample_rate = 16000", "sample_rate = true", "sample_rate = True; expected int"),
+        ("sample_rate = 16000", "", "is not complete: .*sample_rate"),
+        ("sample_rate = 16000", "samplerate = 16000", "unknown key 'samplerate'"),
+        ("sample_rate = 16000", "sample_rate = ", "is no TOML"),
+        ("sample_rate = 16000", 'place = "x"\nsample_rate = 16000', "unknown key 'place'"),
+        ('kind = "openvino"', 'kind = "torch"', "kind = 'torch'; expected birdnet or melspec"),
+        ('input = "waveform"', 'inptu = "waveform"', r"unknown key 'tensors\.inptu'"),
+        ('logits = "label"', "", "classes = 3; expected their number where"),
+        ("classes = 3", "", "classes = 0; expected their number where"),
+        ("level_peak = 0.25", "level_peak = 1.5", "level_peak = 1.5; expected more than 0 and 1 or less"),
+        ('level = "centred-peak"', "", "level_peak = 0.25; expected none without a level"),
+        ('file = "own.onnx"', 'file = "../own.onnx"', r"weights\.file = '\.\./own\.onnx'; expected a path below"),
+        ('file = "own.onnx"', 'file = "/own.onnx"', "expected a path below the card's folder"),
+        ('file = "own.onnx"', 'file = "c:own.onnx"', "expected a path below the card's folder"),
+        ('file = "own.onnx"', 'file = "own.onnx"\nsources = [1]', r"expected|another form"),
+        ("[tensors]", '[[tensors]]\ncall = ""\n[x]', "expected a table"),
+        ("dim = 8", 'dim = 7\npooling = "mean+max"', "dim = 7; expected an even number"),
+        ("dim = 8", 'dim = 8\nprecisions = ["int8"]', "precisions = .*expected 'f32' and perhaps"),
+    ],
+)
+def test_what_a_card_must_not_say_is_one_sentence(old, new, said):
+    assert old in OWN
+    with pytest.raises(InputError, match=said):
+        parse_card(OWN.replace(old, new), "own.toml")
+
+
+def test_general_kinds_need_tensors_and_weights():
+    head = OWN.partition("[tensors]")[0].replace("classes = 3", "")
+    with pytest.raises(InputError, match="tensors = None; expected a table of that name, for kind = 'openvino'"):
+        parse_card(head, "own.toml")
+    with pytest.raises(InputError, match="weights = None; expected a table of that name, for kind = 'openvino'"):
+        parse_card(head + "[tensors]\n", "own.toml")
+
+
+def test_missing_card_and_one_that_is_no_text_are_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"no\.toml cannot be read: No such file"):
+        load_card("no.toml")
+    (tmp_path / "own.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="no text in UTF-8"):
+        load_card("own.toml")
+
+
+def test_width_follows_the_pooling():
+    card = parse_card(OWN, "own.toml")
+    both = with_pooling(card, "mean+max")
+    assert (both.dim, both.network_dim) == (16, 8)
+    assert with_pooling(both, "max") == dataclasses.replace(card, pooling="max")
+
+
+def test_written_cards_say_what_the_other_says(tmp_path):
+    path = write_card(tmp_path, "birdnet-2.4", "own.tflite", dim=512, weights={"bytes": 5})
+    card, other = load_card(str(path)), load_card("birdnet-2.4")
+    assert (card.sample_rate, card.pooling, card.classes) == (other.sample_rate, other.pooling, other.classes)
+    assert (card.name, card.dim, card.weights.file, card.weights.bytes) == ("own", 512, "own.tflite", 5)
