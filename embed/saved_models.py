@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ __all__ = ["Network", "find_function", "load_network", "name_outputs", "show_out
 _GPU_PLATFORMS = ("CUDA", "ROCM")
 _NO_NEWS = ("Graph execution error", "Detected at node", "<stack traces", "[[")
 """How lines of TensorFlow's messages begin that say nothing about what is wrong."""
+
+_OF_LOADING = (AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What TensorFlow raises of files that are not whole, besides errors of its own."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def load_network(path: Path, card: Card) -> Network:
     try:
         with tensorflow.device(device):
             return Network(hub.load(str(path)), device)
-    except (tensorflow.errors.OpError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (tensorflow.errors.OpError, *_OF_LOADING) as error:
         raise InputError(
             f"TensorFlow {tensorflow.__version__} cannot load {path}, the weights of {card.name}: {_pick_news(error)}. "
             "It was cut short, or needs operations that this TensorFlow does not have; delete it and get it again."
@@ -109,14 +113,11 @@ def load_network(path: Path, card: Card) -> Network:
 
 def _read_platforms(path: Path, card: Card) -> set[str] | None:
     """Tell for which platforms all compiled parts of a graph were made; None where it has no such parts."""
-    start_tensorflow()
-    # TensorFlow's own messages, and protobuf, which it brings.
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
+    form = import_module("tensorflow.core.protobuf.saved_model_pb2").SavedModel
+    not_whole = import_module("google.protobuf.message").DecodeError  # of protobuf, which TensorFlow brings
     try:
-        graphs = SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
-    except (DecodeError, OSError) as error:
+        graphs = form.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
+    except (not_whole, OSError) as error:
         raise InputError(
             f"{path / 'saved_model.pb'} cannot be read ({error}): it was cut short or is something else. "
             f"Delete {path} and get the weights of {card.name} again."
@@ -174,18 +175,18 @@ def find_function(
     """
     call, wanted, loaded = tensors.call, tensors.input, network.loaded
     if call in loaded.signatures:
-        function = loaded.signatures[call]
-        inputs = function.structured_input_signature[1]
+        signature = loaded.signatures[call]
+        inputs = signature.structured_input_signature[1]
         keyword = wanted or (next(iter(inputs)) if len(inputs) == 1 else "")
         if keyword not in inputs:
             raise InputError(
-                f"The signature {call} of the network of {card.name} takes {', '.join(sorted(inputs)) or 'nothing'}; "
+                f"The network of {card.name} takes {', '.join(sorted(inputs)) or 'nothing'} with its signature {call}; "
                 f"expected {keyword or 'one input'!r}. Correct tensors.input in its card, or use the weights that it "
                 "was written for."
             )
         _check_input([inputs[keyword]], shapes, card)
-        return function, keyword
-    function = getattr(loaded, call or "__call__", None)
+        return signature, keyword
+    function: Any = getattr(loaded, call or "__call__", None)
     if not hasattr(function, "concrete_functions"):
         raise InputError(
             f"The network of {card.name} has no signature and no method {call!r}, which its card calls. "

@@ -69,9 +69,9 @@ class SavedModelEncoder(NetworkEncoder):
         found = outputs.get(wanted)
         if found is None or not found.dtype.is_floating:
             raise InputError(
-                f"The network of {self.card.name} gives {show_outputs(outputs)}; expected an output of numbers "
-                f"{wanted!r} among them, as its card says. Correct tensors.embedding or tensors.logits in the card, or "
-                "use the weights that it was written for."
+                f"The network of {self.card.name} gives {show_outputs(outputs)}; expected "
+                f"{f'an output {name!r}' if name else 'one output'} of floating-point numbers, as its card says. "
+                "Correct tensors.embedding or tensors.logits in the card, or use the weights that it was written for."
             )
         # Copied, as what TensorFlow gives may be its own memory.
         row = np.array(found.numpy(), np.float32)
