@@ -81,7 +81,11 @@ class SavedModelEncoder(NetworkEncoder):
         """Find the card of birdemb's own that the weights belong to, if they were loaded at all."""
         if "_network" not in self.__dict__:
             return None
-        for card in list_cards():
+        try:
+            cards = list_cards()
+        except InputError:  # another card is wrong, which is not what went wrong here
+            return None
+        for card in cards:
             if card.kind != self.card.kind or card.place is not None or card.name == self.card.name:
                 continue
             other = SavedModelEncoder(

@@ -99,9 +99,8 @@ def test_output_that_holds_no_numbers_is_refused(refuse, tmp_path):
         input_signature=[tensorflow.TensorSpec([None, 160_000], tensorflow.float32, name="inputs")],
     )
     tensorflow.saved_model.save(module, str(tmp_path / "text"), signatures={"serving_default": module.name_it})
-    assert "'embedding' (1, 160000); expected an output 'embedding' of floating-point numbers" in refuse(
-        "perch-2", tmp_path / "text", logits=False
-    )
+    said = refuse("perch-2", tmp_path / "text", logits=False)
+    assert "gives 'embedding' (1, 160000); expected an output 'embedding' of floating-point numbers" in said
 
 
 @pytest.mark.parametrize("held", [["weights.tar.gz"], []])
@@ -181,33 +180,34 @@ def test_newer_tensorflow_is_taken(found):
 
 
 def start_without(*missing):
-    """Start TensorFlow in a process that lacks some modules, and give what went wrong."""
+    """Start TensorFlow in a process that lacks first one module, then another, and give what went wrong."""
     code = (
-        f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
+        "import sys\n"
         "from birdemb.embed.tensorflow_runtime import start_tensorflow\n"
         "from birdemb.errors import MissingDependencyError\n"
-        "try:\n    start_tensorflow()\nexcept MissingDependencyError as error:\n    print(error)"
+        f"for name in {missing!r}:\n"
+        "    sys.modules[name] = None\n"
+        "    try:\n        start_tensorflow()\n    except MissingDependencyError as error:\n        print(error)\n"
+        "    del sys.modules[name]"
     )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return ran.stdout.splitlines()
 
 
 def test_missing_tensorflow_is_told():
-    assert start_without("tensorflow") == (
+    assert start_without("tensorflow") == [
         "Encoders that come as SavedModels need TensorFlow 2.20 or newer, which is not installed. "
-        "Run: pip install 'birdemb[tf]'\n"
-    )
+        "Run: pip install 'birdemb[tf]'"
+    ]
 
 
 @slow
 def test_missing_tensorflow_hub_and_too_new_a_setuptools_are_told():
-    assert start_without("tensorflow_hub") == (
-        "Encoders that come as SavedModels need tensorflow_hub, which is not installed. "
-        "Run: pip install 'birdemb[tf]'\n"
-    )
-    assert start_without("pkg_resources") == (
+    assert start_without("tensorflow_hub", "pkg_resources") == [
+        "Encoders that come as SavedModels need tensorflow_hub, which is not installed. Run: pip install 'birdemb[tf]'",
         "tensorflow_hub cannot be imported: it needs pkg_resources, which setuptools 81 dropped; expected an older "
-        "setuptools beside it. Run: pip install 'birdemb[tf]'\n"
-    )
+        "setuptools beside it. Run: pip install 'birdemb[tf]'",
+    ]
 
 
 def test_listing_and_making_encoders_imports_no_tensorflow(tmp_path):
