@@ -60,7 +60,8 @@ class Weights:
     folder : bool
         Whether it is a folder, as a SavedModel is.
     also : list of str
-        Names of further files beside it that belong to it: the tensors of an OpenVINO IR or of an ONNX file.
+        Further files that belong to it, by their paths from its folder on: those that an ONNX file keeps tensors in.
+        The ``.bin`` of an OpenVINO IR (``.xml``) is always among them.
     bytes : int
         Size of the file; 0 where that is not known.
     sha256 : str
@@ -84,6 +85,13 @@ class Weights:
     extra: str = ""
     kaggle: str = ""
     sources: list[Source] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # OpenVINO reads both by itself: what is not named would not be hashed.
+        if self.file.endswith(".xml"):
+            tensors = PurePosixPath(self.file).with_suffix(".bin").name
+            if tensors not in self.also:
+                object.__setattr__(self, "also", [*self.also, tensors])
 
 
 @dataclass(frozen=True)
