@@ -77,6 +77,9 @@ class Network:
         return path
 
 
+NETWORK = Network.random()
+
+
 def write_birdnet_3(path: Path) -> None:
     """As BirdNET 3.0: sound of open length to probabilities and an embedding, in this order."""
     graph = GraphBuilder("birdnet")
