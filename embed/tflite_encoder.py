@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdemb.embed.network_encoder import Heard, NetworkEncoder
+from birdemb.embed.tflite_files import add_outputs
 from birdemb.errors import InputError, MissingDependencyError
 
 __all__ = ["TfliteEncoder"]
@@ -34,14 +34,13 @@ class TfliteEncoder(NetworkEncoder):
 
     @cached_property
     def _interpreter(self) -> Any:  # noqa: ANN401 - LiteRT has no types
-        interpreter = self._open(keep_all=False)
-        ends = {entry["index"] for entry in interpreter.get_output_details()}
-        wanted = {entry["index"] for entry in self._find_outputs(interpreter)}
-        if not wanted <= ends:
-            # LiteRT gives the memory of what is in the midst to other tensors, and XNNPACK never fills it: what is read
-            # there is none or stale. Keeping all of them costs about a quarter of the speed.
-            interpreter = self._open(keep_all=True)
+        content = self._read_file()
+        interpreter = self._open(content)
         entry = self._find_input(interpreter)
+        ends = {end["index"] for end in interpreter.get_output_details()}
+        inside = {wanted["index"] for wanted in self._find_outputs(interpreter)} - ends
+        if inside:
+            interpreter = self._open(add_outputs(content, sorted(inside)))
         try:
             interpreter.resize_tensor_input(entry["index"], self._shape)
             interpreter.allocate_tensors()
@@ -66,7 +65,13 @@ class TfliteEncoder(NetworkEncoder):
         samples = self.frame_samples
         return {"batch": [1, samples], "channel": [1, 1, samples], "single": [samples]}[self.tensors.layout]
 
-    def _open(self, *, keep_all: bool) -> Any:  # noqa: ANN401 - LiteRT has no types
+    def _read_file(self) -> bytes:
+        try:
+            return self.weights_path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.weights_path} cannot be read: {error.strerror or error}. Get it again.") from error
+
+    def _open(self, content: bytes) -> Any:  # noqa: ANN401 - LiteRT has no types
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -74,10 +79,7 @@ class TfliteEncoder(NetworkEncoder):
                 f"LiteRT, which runs {self.card.name}, is not installed. Run: pip install 'birdemb[tflite]'"
             ) from error
         try:
-            with warnings.catch_warnings():
-                # Keeping all tensors is meant for debugging, it says; there is no other way to one in the midst.
-                warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
-                return Interpreter(str(self.weights_path), num_threads=1, experimental_preserve_all_tensors=keep_all)
+            return Interpreter(model_content=content, num_threads=1)
         except (RuntimeError, ValueError) as error:  # what LiteRT raises
             raise InputError(
                 f"LiteRT cannot read {self.weights_path}, the weights of {self.card.name}: {_reason_of(error)}. "
@@ -88,7 +90,7 @@ class TfliteEncoder(NetworkEncoder):
         entries: Sequence[Details] = interpreter.get_input_details()
         name = self.tensors.input
         if len(entries) != 1 or (name and name != entries[0]["name"]):
-            shown = ", ".join(f"{entry['name']} {list(entry['shape_signature'])}" for entry in entries)
+            shown = ", ".join(f"{entry['name']} {entry['shape_signature'].tolist()}" for entry in entries)
             raise InputError(
                 f"{self.weights_path.name} has the inputs {shown or 'none'}; expected one alone"
                 + (f", {name!r}, as the card of {self.card.name} says. Correct tensors.input in it." if name else ".")
@@ -99,7 +101,7 @@ class TfliteEncoder(NetworkEncoder):
                 f"{self.weights_path.name} has an input of {np.dtype(entry['dtype'])}; expected float32. Convert it "
                 "so that input and output stay in float32."
             )
-        own, given = list(entry["shape_signature"]), self._shape
+        own, given = entry["shape_signature"].tolist(), self._shape
         if len(own) != len(given) or any(size not in (-1, wanted) for size, wanted in zip(own, given, strict=True)):
             raise InputError(
                 f"{self.weights_path.name} has an input of shape {own}; the card of {self.card.name} gives {given}: "
@@ -124,7 +126,7 @@ class TfliteEncoder(NetworkEncoder):
         numbered = [entry for entry in everything if name.isdecimal() and entry["index"] == int(name)]
         if numbered and not found:
             return numbered[0]
-        shown = ", ".join(f"{entry['index']}: {entry['name']} {list(entry['shape_signature'])}" for entry in ends)
+        shown = ", ".join(f"{entry['index']}: {entry['name']} {entry['shape_signature'].tolist()}" for entry in ends)
         what = f"has {len(found)} tensors" if found else f"with {len(everything):,} tensors has none"
         raise InputError(
             f"{self.weights_path.name} {what} {name!r}, which the card of {self.card.name} asks for. Outputs: {shown}. "
@@ -141,14 +143,8 @@ class TfliteEncoder(NetworkEncoder):
         return Heard(found[0], found[1] if len(found) > 1 else None)
 
     def _read_tensor(self, interpreter: Any, entry: Details) -> NDArray[np.float32]:  # noqa: ANN401 - LiteRT has no types
-        try:
-            # A copy, as all results would otherwise share the memory of the last.
-            values: NDArray[Any] = interpreter.get_tensor(entry["index"]).copy()
-        except ValueError as error:  # what LiteRT raises
-            raise InputError(
-                f"{self.weights_path.name} keeps nothing in the tensor {entry['index']} ({entry['name']}), which the "
-                f"card of {self.card.name} asks for ({_reason_of(error)}). Name another in its table [tensors]."
-            ) from error
+        # A copy, as all results would otherwise share the memory of the last.
+        values: NDArray[Any] = interpreter.get_tensor(entry["index"]).copy()
         scale, zero = entry["quantization"]
         if np.issubdtype(values.dtype, np.integer) and scale:
             # https://ai.google.dev/edge/litert/models/quantization_spec: real = scale * (stored - zero point)
