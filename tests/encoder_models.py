@@ -9,19 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx_networks
+import tflite_networks
 from card_files import write_card
-from onnx_networks import write_birdnet_3, write_perch_2, write_perch_2_headless
-from tflite_networks import write_birdnet_fp16, write_birdnet_int8
 
 from birdemb.embed.catalogue import load_card
 
-BUILDERS: dict[str, Callable[[Path], None]] = {
-    "birdnet-2.4-fp16": write_birdnet_fp16,
-    "birdnet-2.4-int8": write_birdnet_int8,
-    "birdnet-3.0": write_birdnet_3,
-    "perch-2-headless": write_perch_2_headless,
-    "perch-2-onnx": write_perch_2,
-}
+BUILDERS: dict[str, Callable[[Path], None]] = {**onnx_networks.BUILDERS, **tflite_networks.BUILDERS}
 """By the name of the card: what writes the weights, as a file or a folder of this path. Each kind's are in a file of
 their own, which imports its framework only when it builds."""
 

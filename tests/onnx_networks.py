@@ -129,3 +129,10 @@ def _build_perch() -> tuple[GraphBuilder, str, str, str]:
 def _draw(graph: GraphBuilder, rows: int, columns: int) -> str:
     values = np.random.default_rng((rows, columns)).normal(0, 3 / np.sqrt(rows), (rows, columns))
     return graph.add_constant(values.astype(np.float32))
+
+
+BUILDERS = {
+    "birdnet-3.0": write_birdnet_3,
+    "perch-2-headless": write_perch_2_headless,
+    "perch-2-onnx": write_perch_2,
+}

@@ -126,3 +126,6 @@ def _add_dense(graph: TfliteBuilder, given: int, weights: int, output: int) -> i
     options = schema.FullyConnectedOptionsT()
     options.keepNumDims = True
     return graph.add(OPERATORS.FULLY_CONNECTED, [given, weights, -1], output, OPTIONS.FullyConnectedOptions, options)
+
+
+BUILDERS = {"birdnet-2.4-fp16": write_birdnet_fp16, "birdnet-2.4-int8": write_birdnet_int8}
