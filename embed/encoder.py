@@ -29,6 +29,8 @@ _MODULES = {
     "melspec": "birdemb.embed.melspec:MelspecEncoder",
     "openvino": "birdemb.embed.openvino_encoder:OpenVinoEncoder",
     "savedmodel": "birdemb.embed.savedmodel_encoder:SavedModelEncoder",
+    "tflite": "birdemb.embed.tflite_encoder:TfliteEncoder",
+    "torchscript": "birdemb.embed.torchscript_encoder:TorchScriptEncoder",
 }
 
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx_networks
 import saved_models
+import tflite_networks
 from card_files import write_card
 
 from birdemb.embed.catalogue import load_card
 
-BUILDERS: dict[str, Callable[[Path], None]] = {**saved_models.BUILDERS}
+BUILDERS: dict[str, Callable[[Path], None]] = {
+    **onnx_networks.BUILDERS,
+    **saved_models.BUILDERS,
+    **tflite_networks.BUILDERS,
+}
 """By the name of the card: what writes the weights, as a file or a folder of this path. Each kind's are in a file of
 their own, which imports its framework only when it builds."""
 

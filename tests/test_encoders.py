@@ -107,9 +107,12 @@ def test_birdnet_scales_by_itself(birdnet_weights):
     np.testing.assert_allclose(encoder.encode(window), encoder.encode(window * 4), atol=1e-3)
 
 
-def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(InputError, match=r"no encoder 'birdnet'. Did you mean 'birdnet-2.4'"):
-        load_encoder("birdnet")
+@pytest.mark.parametrize(
+    ("name", "near"), [("birdnet", "birdnet-2.4"), ("perch2", "perch-2-onnx"), ("melspek", "melspec")]
+)
+def test_unknown_name_suggests_the_nearest(name, near):
+    with pytest.raises(InputError, match=f"no encoder '{name}'. Did you mean [^?]*'{near}'"):
+        load_encoder(name)
 
 
 def test_weights_for_an_encoder_without_any_are_refused(tmp_path):
