@@ -52,8 +52,8 @@ def convert_checkpoint(card: Card, checkpoint: FoundWeights, folder: Path) -> No
         from birdemb.embed.panns_networks import make_network
     except ImportError as error:
         raise MissingDependencyError(
-            f"PyTorch, which reads the checkpoint {checkpoint.path} of {card.name} and is needed once to convert it, is "
-            f"not installed ({error}). Run: pip install 'birdemb[torch]'"
+            f"PyTorch, which is needed once to convert {checkpoint.path}, the checkpoint of {card.name}, is not "
+            f"installed ({error}). Run: pip install 'birdemb[torch]'"
         ) from error
     network = make_network(name_network(card))
     _load_tensors(network, _read_checkpoint(checkpoint.path, card), checkpoint.path, card)
@@ -103,18 +103,17 @@ def _read_checkpoint(path: Path, card: Card) -> dict[str, Any]:
 
     advice = f"Delete it and get {card.name}'s weights again."
     try:
-        with torch.serialization.safe_globals(_list_numpy_s_types()):
+        with torch.serialization.safe_globals(_list_types_of_numpy()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        code = re.search(r"GLOBAL (\w+(?:\.\w+)+)", str(error))
         if code is not None:
             raise InputError(
                 f"{path} is refused: it names {code[1]}, and reading that could run code. Expected a checkpoint that "
                 f"holds nothing but numbers. {advice}"
             ) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{path} is no whole checkpoint of PyTorch ({reason[:100]}). It was cut short or is another file. {advice}"
+            f"{path} is no whole checkpoint of PyTorch. It was cut short or is another file. {advice}"
         ) from error
     tensors = content.get("model") if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
@@ -124,12 +123,12 @@ def _read_checkpoint(path: Path, card: Card) -> dict[str, Any]:
     return tensors
 
 
-def _list_numpy_s_types() -> list[Any]:
+def _list_types_of_numpy() -> list[Any]:
     """List what stands for NumPy's numbers in a pickle: training may have left some beside the network's tensors."""
-    # As private modules of NumPy 1 and 2 call them; taken from the pickles, as neither name is public.
-    rebuild_array, rebuild_number = (value.__reduce__()[0] for value in (np.zeros(0), np.float64(0)))
-    names = ("numpy.core.multiarray", "numpy._core.multiarray")
-    rebuilt = [(rebuild, f"{name}.{rebuild.__name__}") for rebuild in (rebuild_array, rebuild_number) for name in names]
+    # Taken from what NumPy pickles, as they are private; under NumPy 1's names too, which are those in older files.
+    rebuilders: list[Any] = [value.__reduce__()[0] for value in (np.zeros(0), np.float64(0))]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    rebuilt = [(rebuild, f"{module}.{rebuild.__name__}") for rebuild in rebuilders for module in modules]
     return [*rebuilt, np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"}]
 
 
@@ -159,7 +158,7 @@ def _cut_trunk(network: Any) -> Any:  # noqa: ANN401 - torch.nn.Modules
     """Give what of a network comes after the log-mels; the network itself is used up."""
     import torch
 
-    class Trunk(torch.nn.Module):  # type: ignore[misc] - torch ships no types that mypy is given
+    class Trunk(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.network = network

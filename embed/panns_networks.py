@@ -78,7 +78,7 @@ def _make_cnn14() -> Any:  # noqa: ANN401 - a torch.nn.Module
     )
 
 
-class _MobileNet(nn.Module):  # type: ignore[misc] - torch ships no types that mypy is given
+class _MobileNet(nn.Module):  # type: ignore[misc]
     """What both MobileNets share: all but the convolutions.
 
     Parameters
@@ -127,7 +127,7 @@ def _make_v2_features() -> nn.Module:
     return nn.Sequential(*layers, nn.Sequential(*_mix(channels, _V2_LAST), nn.ReLU6()))
 
 
-class _InvertedResidual(nn.Module):  # type: ignore[misc] - as above
+class _InvertedResidual(nn.Module):  # type: ignore[misc]
     def __init__(self, channels: int, given: int, *, widen: int, shrink: int) -> None:
         super().__init__()
         within = channels * widen

@@ -10,7 +10,7 @@ import ast
 import sys
 from importlib.abc import SourceLoader
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec, module_from_spec, spec_from_loader
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -44,13 +44,13 @@ def import_networks() -> ModuleType:
     path = next((path for folder in folders if (path := Path(folder) / "models.py").is_file()), None)
     if path is None:
         raise MissingDependencyError(
-            f"The package panns-inference, which holds PANNs' network Cnn14, is not installed. "
+            "The package panns-inference, which holds PANNs' network Cnn14, is not installed. "
             "Run: pip install 'birdemb[torch]'"
         )
     alias = module_from_spec(ModuleSpec(_ALIAS, None, is_package=True))
     alias.__path__ = [str(path.parent)]  # where its own relative imports are looked for
     loader = _LoaderWithoutPlots(path)
-    module = module_from_spec(spec_from_loader(name, loader))  # type: ignore[arg-type] - None without a loader
+    module = module_from_spec(ModuleSpec(name, loader, origin=str(path)))
     sys.modules[_ALIAS] = alias
     loader.exec_module(module)
     sys.modules[name] = module

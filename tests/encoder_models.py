@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import panns_checkpoints
 from card_files import write_card
 
 from birdemb.embed.catalogue import load_card
 
-BUILDERS: dict[str, Callable[[Path], None]] = {}
+BUILDERS: dict[str, Callable[[Path], None]] = {**panns_checkpoints.BUILDERS}
 """By the name of the card: what writes the weights, as a file or a folder of this path. Each kind's are in a file of
 their own, which imports its framework only when it builds."""
 
-SLOW_KINDS = ("savedmodel",)
+SLOW_KINDS = ("panns", "savedmodel")
 """Whose framework alone takes seconds to import."""
 
 
