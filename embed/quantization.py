@@ -6,12 +6,8 @@ goal, the convolutions that lose most are left in float32.
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +29,7 @@ from birdemb.embed.remote import hide_secrets
 from birdemb.embed.weights import find_weights
 from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
-from birdemb.storage import check_writable, hash_file, write_json
+from birdemb.storage import check_writable, hash_file, replace_folder_atomically, write_json
 
 __all__ = ["FloatLayer", "QuantizationReport", "quantize_encoder"]
 
@@ -171,7 +167,7 @@ def quantize_encoder(
     )
     model, float_layers, cosines = _reach_goal(trunk, chosen, goal_mean, goal_worst, tell)
     tell("Measuring ...")
-    with _new_folder(target) as temporary:
+    with replace_folder_atomically(target) as temporary:
         ov.save_model(trunk.model, temporary / GRAPH_FILE, compress_to_fp16=False)
         float_bytes = _count_bytes(temporary)
         ov.save_model(model, temporary / GRAPH_FILE, compress_to_fp16=False)
@@ -297,27 +293,3 @@ def _record(
 
 def _count_bytes(folder: Path) -> int:
     return sum((folder / file).stat().st_size for file in (GRAPH_FILE, TENSORS_FILE))
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """Give a folder beside `target` that gets its name once the block has ended well, in the place of an older one."""
-    made = uuid.uuid4().hex
-    temporary, old = target.parent / f".{made}.partial", target.parent / f".{made}.old"
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        if target.exists():
-            target.rename(old)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

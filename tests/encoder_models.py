@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import onnx_networks
+import panns_checkpoints
 import saved_models
 import tflite_networks
 from card_files import write_card
@@ -18,13 +19,14 @@ from birdemb.embed.catalogue import load_card
 
 BUILDERS: dict[str, Callable[[Path], None]] = {
     **onnx_networks.BUILDERS,
+    **panns_checkpoints.BUILDERS,
     **saved_models.BUILDERS,
     **tflite_networks.BUILDERS,
 }
 """By the name of the card: what writes the weights, as a file or a folder of this path. Each kind's are in a file of
 their own, which imports its framework only when it builds."""
 
-SLOW_KINDS = ("savedmodel",)
+SLOW_KINDS = ("panns", "savedmodel")
 """Whose framework alone takes seconds to import."""
 
 
