@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,16 @@ from typing import Any
 
 from birdemb.errors import BirdembError, InputError
 
-__all__ = ["check_writable", "hash_file", "hash_json", "read_json", "replace_atomically", "sync_folder", "write_json"]
+__all__ = [
+    "check_writable",
+    "hash_file",
+    "hash_json",
+    "move_atomically",
+    "read_json",
+    "replace_atomically",
+    "sync_folder",
+    "write_json",
+]
 
 
 @contextmanager
@@ -111,6 +121,39 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def move_atomically(source: Path, target: Path) -> None:
+    """Give a file or a folder, with all in it, another name, once all of it has reached the disk.
+
+    A file that has the name is replaced. A folder that has it is moved aside first and then deleted, so that at no
+    moment anything of both is there.
+
+    Parameters
+    ----------
+    source, target : Path
+        On the same filesystem.
+
+    Raises
+    ------
+    OSError
+        If it cannot be done.
+    """
+    for path in (source, *source.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb+") as written:
+                os.fsync(written.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = None
+    if target.is_dir():
+        aside = target.parent / f".{uuid.uuid4().hex}.partial"
+        target.rename(aside)
+    source.replace(target)
+    sync_folder(target.parent)
+    if aside is not None:
+        shutil.rmtree(aside)
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
