@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from birdemb.embed.weights import (
     folder_to_fetch_into,
     is_there,
     name_in_commands,
+    tell_on_stderr,
     ways_to_get,
     weights_of,
 )
@@ -39,11 +39,7 @@ _MOST_LABEL_BYTES = 10_000_000  # forty times what they have: an archive cannot 
 Tell = Callable[[str], None]
 
 
-def _tell_on_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-
-
-def fetch_weights(card: Card, *, force: bool = False, tell: Tell = _tell_on_stderr) -> Path:
+def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stderr) -> Path:
     """Download an encoder's weights, and the names of its classes where they come along.
 
     Its sources are tried one after the other. What was downloaded of one is kept until it is whole, and the next run
@@ -113,7 +109,7 @@ def fetch_weights(card: Card, *, force: bool = False, tell: Tell = _tell_on_stde
     )
 
 
-def fetch_names(card: Card, weights: Path, *, tell: Tell = _tell_on_stderr) -> None:
+def fetch_names(card: Card, weights: Path, *, tell: Tell = tell_on_stderr) -> None:
     """Download the names of an encoder's classes, where they have an address and are not on this machine.
 
     Parameters

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,7 +55,14 @@ class FoundWeights:
     origin: str = "none"
 
 
-def find_weights(card: Card, chosen: Path | None = None) -> FoundWeights:
+def tell_on_stderr(line: str) -> None:
+    """Write a line on standard error."""
+    sys.stderr.write(f"{line}\n")
+
+
+def find_weights(
+    card: Card, chosen: Path | None = None, *, tell: Callable[[str], None] = tell_on_stderr
+) -> FoundWeights:
     """Find an encoder's weights on this machine, else download them, and check their hash.
 
     Looked for in this order: `chosen`, beside a user's own card, the folder in the environment variable
@@ -68,6 +76,8 @@ def find_weights(card: Card, chosen: Path | None = None) -> FoundWeights:
         Of an encoder that has weights.
     chosen : Path, optional
         The weights, or a folder that holds them under their official name.
+    tell : callable
+        Is given a line for each place that they could not be downloaded from.
 
     Returns
     -------
@@ -93,7 +103,7 @@ def find_weights(card: Card, chosen: Path | None = None) -> FoundWeights:
             raise MissingWeightsError(f"The weights of {card.name} are not on this machine. {ways_to_get(card)}")
         from birdemb.embed.fetching import fetch_weights  # most runs need none
 
-        path_here = fetch_weights(card)
+        path_here = fetch_weights(card, tell=tell)
     found = check_weights(path_here, card)
     if found.origin == "none" and may_pin(card) and write_pin(card, found.path, found.sha256):
         return replace(found, origin="recorded")
