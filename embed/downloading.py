@@ -20,7 +20,7 @@ __all__ = ["ResumingDownloader"]
 _CONNECT_SECONDS = 30
 _SILENT_SECONDS = 60
 _MOST_TRIES = 10  # after a connection that broke off, as long as each brings more
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14  # of which the last is lost where a connection breaks off
 
 
 class ResumingDownloader:
@@ -96,6 +96,7 @@ class ResumingDownloader:
         headers = {"Accept-Encoding": "identity"}  # as the hash is that of the file, and bytes are counted
         if kept:
             headers |= {"Range": f"bytes={kept}-"} | ({"If-Range": condition} if condition else {})
+        total = 0
         try:
             with requests.get(
                 url, headers=headers, stream=True, timeout=(_CONNECT_SECONDS, _SILENT_SECONDS)
@@ -108,11 +109,11 @@ class ResumingDownloader:
                     self._begin(url, response)
                 got = self._receive(response, first, total)
         except requests.RequestException as error:
-            got = self._kept_bytes()
-            return f"{_describe(error)}{f' after {got:,} bytes' if got else ''}"
-        if total and got < total:
-            return f"the connection ended after {got:,} of {total:,} bytes"
-        return ""
+            return f"{_describe(error)}{self._tell_kept(total)}"
+        return f"the connection ended{self._tell_kept(total)}" if total and got < total else ""
+
+    def _tell_kept(self, total: int) -> str:
+        return f"; {self._kept_bytes():,} of {total:,} bytes are kept" if total else ""
 
     def _read_headers(self, response: requests.Response, kept: int) -> tuple[int, int]:
         """Give where what comes begins, and how long the whole file is (0 if that is not said)."""

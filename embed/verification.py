@@ -156,13 +156,14 @@ class _Checks:
         self._windows = np.stack(list(signals.values()))
         self._rows: list[NDArray[np.float32]] = []
 
+    # Embeddings are copied, so that a defect that `memory` finds is not taken for one of another kind.
+
     def encode_together(self) -> NDArray[np.float32]:
-        return self.encoder.encode(self._windows)
+        return self.encoder.encode(self._windows).copy()
 
     @property
     def _alone(self) -> list[NDArray[np.float32]]:
         if not self._rows:
-            # Copied, so that a defect of `memory` is not taken for one of another kind.
             self._rows = [self._encode(window).copy() for window in self._windows]
         return self._rows
 
