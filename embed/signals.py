@@ -51,5 +51,4 @@ def make_signals(samples: int, sample_rate: int) -> dict[str, NDArray[np.float32
 def _make_noise(count: int) -> NDArray[np.float64]:
     """Draw numbers evenly between -1 and 1, from the bits themselves: NumPy promises these for all its versions."""
     bits = np.random.PCG64(_SEED).random_raw(count)
-    noise: NDArray[np.float64] = (bits >> np.uint64(11)) * 2.0**-52 - 1
-    return noise
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1
