@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from birdemb.defaults import DEFAULT_WORKSPACE
+from birdemb.offline import OFFLINE_VARIABLE, forbid_network
 
-__all__ = ["PATH", "encoding", "shared"]
+__all__ = ["PATH", "encoding", "offline", "shared"]
 
 PATH = click.Path(path_type=Path)
 
@@ -34,6 +35,22 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def offline(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that forbids the network while the command runs, to everything that it starts."""
+
+    def forbid(context: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            context.with_resource(forbid_network())
+
+    return click.option(
+        "--offline",
+        is_flag=True,
+        expose_value=False,
+        callback=forbid,
+        help=f"Open no connection, as with {OFFLINE_VARIABLE}=1.",
+    )(command)
+
+
 def encoding(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the commands that run an encoder."""
     for option in (
@@ -50,6 +67,7 @@ def encoding(command: Callable[..., Any]) -> Callable[..., Any]:
             type=PATH,
             help="Weights file of the encoder, or a folder with it; found by itself otherwise.",
         ),
+        offline,
     ):
         command = option(command)
     return command

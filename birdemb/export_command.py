@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from birdemb.command_options import offline
+
 __all__ = ["export"]
 
 _PATH = click.Path(path_type=Path)
@@ -21,6 +23,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--weights", type=_PATH, help="Weights file of the encoder, or a folder with it; found by itself otherwise."
 )
+@offline
 def export(model: Path, output: Path, heads_only: bool, weights: Path | None) -> None:
     """Write the bundle MODEL as one ONNX graph.
 

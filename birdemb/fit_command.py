@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdemb.command_options import PATH, shared
+from birdemb.command_options import PATH, offline, shared
 from birdemb.command_output import count, end, some
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Whose embeddings; more than once for several.  [default: those that were made last]",
         ),
         click.option("--labels", type=PATH, help="Table such as BirdCLEF's train.csv; found by itself otherwise."),
+        offline,
     ):
         command = option(command)
     return command

@@ -19,6 +19,7 @@ __all__ = [
     "check_writable",
     "hash_file",
     "hash_json",
+    "move_atomically",
     "read_json",
     "replace_atomically",
     "replace_folder_atomically",
@@ -103,25 +104,11 @@ def replace_folder_atomically(folder: Path) -> Iterator[Path]:
     >>> [path.name for path in target.iterdir()]
     ['answer.txt']
     """
-    made = uuid.uuid4().hex
-    temporary, old = folder.parent / f".{made}.partial", folder.parent / f".{made}.old"
+    temporary = folder.parent / f".{uuid.uuid4().hex}.partial"
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        for path in temporary.iterdir():
-            with path.open("rb+") as written:  # Windows syncs no file that is open for reading alone
-                os.fsync(written.fileno())
-        sync_folder(temporary)
-        if folder.exists():
-            folder.rename(old)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-        sync_folder(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        move_atomically(temporary, folder)
     except OSError as error:
         if isinstance(error, BirdembError):
             raise
@@ -178,6 +165,44 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def move_atomically(source: Path, target: Path) -> None:
+    """Give a file or a folder, with all in it, another name, once all of it has reached the disk.
+
+    A file that has the name is replaced. A folder that has it is moved aside first and then deleted, so that at no
+    moment anything of both is there.
+
+    Parameters
+    ----------
+    source, target : Path
+        On the same filesystem.
+
+    Raises
+    ------
+    OSError
+        If it cannot be done.
+    """
+    for path in (source, *source.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb+") as written:
+                os.fsync(written.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = None
+    if target.is_dir():
+        aside = target.parent / f".{uuid.uuid4().hex}.partial"
+        target.rename(aside)
+    try:
+        source.replace(target)
+    except OSError:
+        if aside is not None:
+            aside.rename(target)
+        raise
+    sync_folder(target.parent)
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - whatever JSON can hold

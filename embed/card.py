@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -193,6 +194,8 @@ class Card:
         absolute sample to `level_peak`; or ``"centred-peak"``, which takes its mean away first.
     level_peak : float
         Between 0 and 1, full scale.
+    levels_itself : bool
+        Whether the network brings each frame to a level of its own, so that gain changes nothing with any `level`.
     shortest_seconds : float
         The shortest that the network can hear; shorter frames are padded with zeros.
     classes : int
@@ -220,6 +223,7 @@ class Card:
     pooling: str = "mean"
     level: str = "none"
     level_peak: float = 0.0
+    levels_itself: bool = False
     shortest_seconds: float = 0.0
     classes: int = 0
     precisions: list[str] = field(default_factory=lambda: ["f32"])
@@ -229,6 +233,8 @@ class Card:
     place: Path | None = None
 
     def __post_init__(self) -> None:
+        # Files are named after it.
+        self._require("name", bool(re.fullmatch(r"\w[\w.+-]*", self.name)), "letters, digits and . + - _ alone")
         # A card must not say what no encoder does: it would change the identity and not the embeddings.
         for key, allowed in (("kind", KINDS), ("pooling", POOLINGS), ("level", LEVELS)):
             self._require(key, getattr(self, key) in allowed, " or ".join(allowed))
@@ -278,6 +284,12 @@ class Card:
             self._require_below("weights.file", name)
         for source in weights.sources:
             self._require("weights.sources.archive", source.archive in ARCHIVES, " or ".join(ARCHIVES), source.archive)
+        self._require(
+            "weights.kaggle",
+            not weights.kaggle or (all(weights.kaggle.split("/")) and weights.kaggle.count("/") == 4),
+            "owner/model/framework/variation/version",
+            weights.kaggle,
+        )
 
     def _require_below(self, key: str, name: str) -> None:
         path = PurePosixPath(name)

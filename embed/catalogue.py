@@ -10,10 +10,10 @@ from birdemb.embed.card import Card, parse_card
 from birdemb.embed.places import weights_folder
 from birdemb.errors import InputError
 
-__all__ = ["list_cards", "load_card"]
+__all__ = ["list_cards", "load_card", "read_cards"]
 
-_NO_CARDS = ("synonyms.toml",)
-"""What else lies beside the cards."""
+_NO_CARDS = ("synonyms.toml", ".golden.toml")
+"""Ends of the names of what else lies beside the cards."""
 
 _SUFFIX = ".toml"
 
@@ -31,14 +31,37 @@ def list_cards() -> list[Card]:
     InputError
         If a card is not as it has to be, or two have the same name.
     """
-    cards = _read_own_cards()
+    cards, problems = read_cards()
+    if problems:
+        raise InputError(problems[0])
+    return cards
+
+
+def read_cards() -> tuple[list[Card], list[str]]:
+    """Read every card that birdemb brings, and those in the folder of weights that are as they have to be.
+
+    Returns
+    -------
+    cards : list of Card
+        Sorted by name.
+    problems : list of str
+        A sentence for each card that cannot be used.
+    """
+    cards, problems = _read_own_cards(), []
     for path in sorted(weights_folder().glob(f"*{_SUFFIX}")):
-        card = _read_file(path)
+        if path.name.endswith(_NO_CARDS):
+            continue
+        try:
+            card = _read_file(path)
+        except InputError as error:
+            problems.append(str(error))
+            continue
         if card.name in cards:
             other = cards[card.name].place or "birdemb itself"
-            raise InputError(f"The card {path} has the name {card.name!r}, as one of {other}. Give it another name.")
-        cards[card.name] = card
-    return [cards[name] for name in sorted(cards)]
+            problems.append(f"The card {path} has the name {card.name!r}, as one of {other}. Give it another name.")
+        else:
+            cards[card.name] = card
+    return [cards[name] for name in sorted(cards)], problems
 
 
 def load_card(name: str) -> Card:
@@ -68,13 +91,18 @@ def load_card(name: str) -> Card:
         if card.name in _read_own_cards():
             raise InputError(f"The card {name} has the name of an encoder of birdemb's own, {card.name!r}. Change it.")
         return card
-    cards = {card.name: card for card in list_cards()}
+    own = _read_own_cards()
+    if name in own:
+        return own[name]
+    found, problems = read_cards()
+    cards = {card.name: card for card in found}
     if name not in cards:
         near = difflib.get_close_matches(name, cards)
         hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+        broken = " ".join(["", *problems])
         raise InputError(
             f"There is no encoder {name!r}. {hint}Encoders: {', '.join(cards)}; or the path of a card of your own, "
-            f"ending in {_SUFFIX}."
+            f"ending in {_SUFFIX}.{broken}"
         )
     return cards[name]
 
@@ -83,7 +111,7 @@ def _read_own_cards() -> dict[str, Card]:
     found = [
         parse_card(entry.read_text(encoding="utf-8"), entry.name)
         for entry in files("birdemb.models").iterdir()
-        if entry.name.endswith(_SUFFIX) and entry.name not in _NO_CARDS
+        if entry.name.endswith(_SUFFIX) and not entry.name.endswith(_NO_CARDS)
     ]
     return {card.name: card for card in found}
 

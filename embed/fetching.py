@@ -2,108 +2,283 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import errno
+import hashlib
 import tempfile
-import zipfile
-import zlib
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urljoin
 
-from birdemb.embed.card import Card, Source
-from birdemb.embed.own_classes import parse_own_classes
-from birdemb.embed.places import weights_folder
-from birdemb.embed.weights import check_weights, ways_to_get, weights_of
-from birdemb.errors import InputError, MissingWeightsError
-from birdemb.storage import replace_atomically
+from birdemb.embed.archives import MOST_BYTES, choose_folder, choose_members, list_entries, unpack
+from birdemb.embed.card import Card, LabelFile, Source, Weights
+from birdemb.embed.downloading import ResumingDownloader
+from birdemb.embed.own_classes import find_own_classes, parse_own_classes
+from birdemb.embed.weights import (
+    examine_weights,
+    folder_to_fetch_into,
+    is_there,
+    name_in_commands,
+    tell_on_stderr,
+    ways_to_get,
+    weights_of,
+)
+from birdemb.errors import BirdembError, InputError, MissingWeightsError
+from birdemb.locking import hold_lock
+from birdemb.offline import OFFLINE_VARIABLE, is_offline
+from birdemb.storage import move_atomically
 
-__all__ = ["download_weights"]
+__all__ = ["fetch_names", "fetch_weights"]
 
-_CONNECT_SECONDS = 30
+_DOWNLOADS = ".downloads"
+"""Folder below that of the weights, for what has not all come yet, and for archives."""
+
 _MOST_LABEL_BYTES = 10_000_000  # forty times what they have: an archive cannot fill the memory
 
+Tell = Callable[[str], None]
 
-def download_weights(card: Card) -> Path:
-    """Download an encoder's weights into the folder of weights.
+
+def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stderr) -> Path:
+    """Download an encoder's weights, and the names of its classes where they come along.
+
+    Its sources are tried one after the other. What was downloaded of one is kept until it is whole, and the next run
+    goes on from there. Nothing gets the weights' name before their hash was compared; a folder is there whole or not
+    at all.
 
     Parameters
     ----------
     card : Card
-        With a source.
+    force : bool
+        Fetch them though they are there, and replace them.
+    tell : callable
+        Is given a line for each source that failed.
 
     Returns
     -------
     Path
-        Where they are now.
+        Where they are now: beside a user's own card, else in the folder of weights.
 
     Raises
     ------
     MissingWeightsError
-        If they cannot be had.
+        If they can be had from none of the sources, or the network is forbidden.
     InputError
-        If what came is something else.
+        If they cannot be written.
     """
+    weights = weights_of(card)
+    _refuse_offline(card)
+    if not weights.sources:
+        raise MissingWeightsError(
+            f"The card of {card.name} names no place to get its weights from. {ways_to_get(card)}"
+        )
+    folder = folder_to_fetch_into(card)
+    target = folder / weights.file
+    again = f"`birdemb encoders fetch {name_in_commands(card)}{' --force' if force else ''}`"
+    problems = []
+    try:
+        with hold_lock(
+            folder / _DOWNLOADS / "lock", lambda: tell(f"Another run is downloading into {folder}; waiting for it.")
+        ) as is_alone:
+            if not force and is_there(target, weights):
+                return target  # that other run has fetched them
+            for source in weights.sources:
+                try:
+                    _fetch(source, card, folder, is_alone=is_alone, tell=tell)
+                except InputError as error:
+                    problems.append(f"{source.url}: {error}.")
+                    tell(f"  not from {problems[-1]}")
+                else:
+                    for source_left in weights.sources:
+                        _forget(source_left, folder)
+                    return target
+    except OSError as error:
+        if isinstance(error, BirdembError):
+            raise
+        advice = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Name another folder in BIRDEMB_MODELS"
+        raise InputError(
+            f"Cannot write the weights of {card.name} into {folder}: {error.strerror or error}. {advice} and run "
+            f"{again} again; what was downloaded is kept."
+        ) from error
+    finally:
+        _tidy(folder)
+    listed = "\n".join(f"  - {problem}" for problem in problems)
+    raise MissingWeightsError(
+        f"The weights of {card.name} could not be downloaded:\n{listed}\nTry {again} again later; what was "
+        f"downloaded is kept. {ways_to_get(card)}"
+    )
+
+
+def fetch_names(card: Card, weights: Path, *, tell: Tell = tell_on_stderr) -> None:
+    """Download the names of an encoder's classes, where they have an address and are not on this machine.
+
+    Parameters
+    ----------
+    card : Card
+    weights : Path
+        The weights in use.
+    tell : callable
+        Is given a line if they cannot be had: embedding does without them.
+    """
+    if card.labels is None or not card.labels.url or is_offline():
+        return
+    try:
+        find_own_classes(card, weights)
+    except MissingWeightsError:
+        folder = folder_to_fetch_into(card)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=_made(folder)) as staging:
+            _stage_names(card, Path(staging), tell)
+            _publish(Path(staging), folder, [card.labels.file])
+
+
+def _refuse_offline(card: Card) -> None:
+    if is_offline():
+        raise MissingWeightsError(
+            f"The weights of {card.name} are not to be downloaded, as {OFFLINE_VARIABLE} or --offline forbids the "
+            f"network. {ways_to_get(card)}"
+        )
+
+
+def _fetch(source: Source, card: Card, folder: Path, *, is_alone: bool, tell: Tell) -> None:
+    """Fetch weights from one source. InputError is what is wrong with the source, OSError with this machine."""
+    weights = weights_of(card)
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=_made(folder)) as name:
+        staging = Path(name)
+        if source.archive == "none":
+            _download_plainly(source, weights, folder, staging, is_alone=is_alone)
+        else:
+            download = _download(source, weights, folder, is_alone=is_alone)
+            try:
+                _unpack(download, source, card, staging)
+            except InputError:
+                download.unlink()  # it will not be better the next time
+                raise
+        _, problem = examine_weights(staging / weights.file, card)
+        if problem:
+            _forget(source, folder)
+            raise InputError(f"what came is not the weights of {card.name}: {problem.rstrip('.')}")
+        _stage_names(card, staging, tell)
+        # The weights last, so that a kill leaves all that belongs to them or a download to do again.
+        names = [card.labels.file] if card.labels else []
+        _publish(staging, folder, [*names, *_beside(weights), weights.file])
+
+
+def _download(source: Source, weights: Weights, folder: Path, *, is_alone: bool, most_bytes: int = MOST_BYTES) -> Path:
+    """Download a file, or go on with it; one that came whole in an earlier run is taken."""
     import pooch  # brings in requests, which most runs don't need
 
     # It would tell users to write a hash into their code.
     pooch.get_logger().setLevel("WARNING")
-    weights = weights_of(card)
-    source = weights.sources[0]
-    target = weights_folder() / weights.file
-    # A folder of its own, as two runs may download at the same time.
-    with tempfile.TemporaryDirectory(prefix="birdemb-") as folder:
-        try:
-            # The archive's own hash is not published; the file inside is checked before it gets its name.
-            archive = pooch.retrieve(
-                source.url,
-                known_hash=None,
-                fname="weights.zip",
-                path=folder,
-                downloader=pooch.HTTPDownloader(progressbar=True, timeout=_CONNECT_SECONDS),
-            )
-        except (OSError, ValueError) as error:
-            raise MissingWeightsError(
-                f"The weights of {card.name} are not on this machine, and could not be downloaded from {source.url} "
-                f"({type(error).__name__}). {ways_to_get(card)}"
-            ) from error
-        with replace_atomically(target) as temporary:
-            _unpack(Path(archive), source, weights.bytes, temporary)
-            check_weights(temporary, card)
-            # Before the weights get their name, so that a kill leaves either both or a download to do again.
-            _keep_labels(Path(archive), card, target.parent)
-    return target
-
-
-def _unpack(archive: Path, source: Source, size: int, target: Path) -> None:
-    """Copy the one wanted member out of the archive, never more bytes than it has to have."""
+    path = _path_of_download(source.url, folder)
+    partial = path.with_suffix(".part" if is_alone else f".{uuid.uuid4().hex}.part")
     try:
-        with zipfile.ZipFile(archive) as opened:
-            matches = [info for info in opened.infolist() if Path(info.filename).name == source.member]
-            if len(matches) != 1 or matches[0].file_size != size:
-                raise InputError(
-                    f"The archive from {source.url} holds no {source.member} of {size:,} bytes. "
-                    "Try again later, or choose another way to get the weights: see `birdemb encoders`."
-                )
-            with opened.open(matches[0]) as member, target.open("wb") as copy:
-                shutil.copyfileobj(member, copy)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise InputError(f"What came from {source.url} is no whole zip archive ({error}). Try again later.") from error
+        return Path(
+            pooch.retrieve(
+                source.url,
+                known_hash=source.sha256 or None,
+                fname=path.name,
+                path=path.parent,
+                downloader=ResumingDownloader(
+                    partial,
+                    expected_bytes=source.bytes,
+                    most_bytes=most_bytes,
+                    is_checked=bool(source.sha256 or weights.sha256),
+                    title=Path(weights.file).name,
+                ),
+            )
+        )
+    except InputError:
+        raise
+    except ValueError as error:  # pooch's, for a hash
+        raise InputError(f"what came has another sha256 than is published, {source.sha256}") from error
 
 
-def _keep_labels(archive: Path, card: Card, folder: Path) -> None:
-    """Keep the names of the classes beside the weights, where the archive holds the right ones.
+def _path_of_download(url: str, folder: Path) -> Path:
+    return folder / _DOWNLOADS / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.download"
+
+
+def _forget(source: Source, folder: Path) -> None:
+    path = _path_of_download(source.url, folder)
+    for name in (path.name, f"{path.stem}.part", f"{path.stem}.part.json"):
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def _download_plainly(source: Source, weights: Weights, folder: Path, staging: Path, *, is_alone: bool) -> None:
+    """Download weights that are in no archive; further files lie beside them, under their own names."""
+    target = staging / weights.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for name in _beside(weights):
+        further = Source(urljoin(source.url, Path(name).name))
+        _download(further, weights, folder, is_alone=is_alone).replace(staging / name)
+    _download(source, weights, folder, is_alone=is_alone).replace(target)
+
+
+def _beside(weights: Weights) -> list[str]:
+    return [Path(weights.file).with_name(name).as_posix() for name in weights.also]
+
+
+def _unpack(archive: Path, source: Source, card: Card, staging: Path) -> None:
+    """Copy the weights out of an archive, and the names of the classes if it has them."""
+    weights = weights_of(card)
+    entries = list_entries(archive, source.archive)
+    if weights.folder:
+        chosen = choose_folder(entries, source.member)
+        targets = {path: staging / weights.file / name for path, name in chosen.items()}
+    else:
+        file = source.member or Path(weights.file).name
+        chosen = choose_members(entries, {file: weights.bytes} | dict.fromkeys(weights.also, 0))
+        targets = {
+            path: staging / (weights.file if name == file else Path(weights.file).with_name(name))
+            for path, name in chosen.items()
+        }
+    if card.labels is not None and card.labels.archive_member:
+        member = f"/{card.labels.archive_member}"
+        found = [entry for entry in entries if f"/{entry.path}".endswith(member)]
+        if len(found) == 1 and found[0].bytes <= _MOST_LABEL_BYTES and found[0].path not in targets:
+            targets[found[0].path] = staging / card.labels.file
+    unpack(archive, source.archive, targets, entries)
+
+
+def _stage_names(card: Card, staging: Path, tell: Tell) -> None:
+    """Keep the names of the classes beside the weights, where they are the right ones.
 
     Embedding does without them; whoever asks for them is told then that they are not there.
     """
-    labels = card.labels
-    if labels is None:
+    labels, weights = card.labels, weights_of(card)
+    if labels is None or (weights.folder and (staging / weights.file / labels.file).is_file()):
         return
-    with zipfile.ZipFile(archive) as opened:
-        members = [info for info in opened.infolist() if f"/{info.filename}".endswith(f"/{labels.archive_member}")]
-        if len(members) != 1 or members[0].file_size > _MOST_LABEL_BYTES:
-            return
-        try:
-            content = opened.read(members[0])
-            parse_own_classes(content, labels, None, labels.archive_member)
-        except (InputError, zipfile.BadZipFile, zlib.error, EOFError):
-            return
-    with replace_atomically(folder / labels.file) as temporary:
-        temporary.write_bytes(content)
+    path = staging / labels.file
+    try:
+        if not path.is_file() and labels.url:
+            _download_names(labels, weights, path)
+        if path.is_file():
+            parse_own_classes(path.read_bytes(), labels, card.classes, labels.file)
+    except InputError as error:
+        tell(f"  without the names of the classes: {error}")
+        path.unlink(missing_ok=True)
+
+
+def _download_names(labels: LabelFile, weights: Weights, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download = _download(Source(labels.url), weights, path.parent, is_alone=False, most_bytes=_MOST_LABEL_BYTES)
+    except InputError as error:
+        raise InputError(f"{labels.url}: {error}") from error
+    download.replace(path)
+
+
+def _publish(staging: Path, folder: Path, names: list[str]) -> None:
+    for name in names:
+        if (staging / name).exists():
+            move_atomically(staging / name, folder / name)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _tidy(folder: Path) -> None:
+    """Leave no empty folder of downloads."""
+    with contextlib.suppress(OSError):  # where it is not empty
+        (folder / _DOWNLOADS).rmdir()

