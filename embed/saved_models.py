@@ -122,10 +122,11 @@ def _read_platforms(path: Path, card: Card) -> set[str] | None:
             f"{path / 'saved_model.pb'} cannot be read ({error}): it was cut short or is something else. "
             f"Delete {path} and get the weights of {card.name} again."
         ) from error
-    nodes = [node for graph in graphs for function in graph.graph_def.library.function for node in function.node_def]
     made_for = [
         {platform.decode() for platform in node.attr["platforms"].list.s}
-        for node in nodes
+        for graph in graphs
+        for function in graph.graph_def.library.function
+        for node in function.node_def
         if node.op == "XlaCallModule" and node.attr["platforms"].list.s
     ]
     return set.intersection(*made_for) if made_for else None

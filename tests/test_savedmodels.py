@@ -1,5 +1,6 @@
 """SavedModels give what their authors meant: compared with NumPy, which computes the stand-ins' insides by itself."""
 
+import shutil
 import subprocess
 import sys
 
@@ -232,11 +233,16 @@ def test_process_has_one_thread_and_whoever_started_tensorflow_before_keeps_thei
 def test_three_commands_with_a_card_and_its_folder_of_weights(world, saved_model, tmp_path, monkeypatch):
     folder = copy_world(world, tmp_path / "job")
     monkeypatch.chdir(folder)
-    (folder / "weights").symlink_to(saved_model("perch-2"), target_is_directory=True)
-    card = write_card(folder, "perch-2", "weights")
+    shutil.copytree(saved_model("perch-1"), folder / "weights")
+    names = [*label_names("perch-1")[: -len(world.classes)], *world.classes]
+    lines = [f'"{name}"' for name in ("ebird2021", *names)]
+    (folder / "weights/assets/label.csv").write_text("\n".join(lines), encoding="utf-8")
+    card = write_card(folder, "perch-1", "weights")
     run("embed", "data", "--encoder", card, "--logits", "--jobs", 1)
     assert "all of it was in the cache" in run("embed", "data", "--encoder", card, "--logits", "--jobs", 1)
-    run("fit", "--head", "lr")
+    count = len(world.classes)
+    assert f"own knows {count} of {count} classes by itself; offset from its logits" in run("fit", "--head", "lr")
+    run("fit", "--head", "lr", "--prior", "none")  # what the stand-in knows is made up
     run("predict", "soundscapes", "-o", "submission.csv", "--jobs", 1)
     submission = pd.read_csv("submission.csv")
     assert set(submission["row_id"]) == set(pd.read_csv("truth.csv")["row_id"])
