@@ -10,7 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from birdemb.errors import InputError
-from birdemb.storage import check_writable, hash_file, hash_json, read_json, replace_atomically, write_json
+from birdemb.storage import (
+    check_writable,
+    hash_file,
+    hash_json,
+    move_atomically,
+    read_json,
+    replace_atomically,
+    write_json,
+)
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 JSON_VALUES = st.recursive(
@@ -175,3 +183,19 @@ def test_different_json_has_a_different_hash(other):
 def test_json_cannot_hold_what_is_not_finite(value):
     with pytest.raises(ValueError, match="JSON"):
         hash_json({"a": value})
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_moved_file_or_folder_replaces_what_has_its_name(tmp_path, folder):
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    for place, content in ((source, "new"), (target, "old")):
+        file = place / "inside" / f"{content}.txt" if folder else place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    move_atomically(source, target)
+    assert not source.exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["target"]
+    if folder:
+        assert [path.name for path in (target / "inside").iterdir()] == ["new.txt"]
+    else:
+        assert target.read_text() == "new"
