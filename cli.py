@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from birdemb.cache_commands import cache
-from birdemb.command_options import PATH, encoding, shared
+from birdemb.command_options import PATH, encoding, offline, shared
 from birdemb.command_output import count, describe, end, hours
 from birdemb.defaults import DEFAULT_ENCODER, DEMO_ENCODER, DEMO_FOLDER
 from birdemb.encoder_commands import encoders
@@ -173,6 +173,7 @@ def embed(path: str, workspace: Path, **settings: Any) -> None:  # noqa: ANN401 
 @click.option("--encoder", "-e", default=DEMO_ENCODER, show_default=True, help="Encoder; the default needs no weights.")
 @click.option("--seed", default=0, show_default=True, help="Of the world and of the heads.")
 @click.option("--jobs", "-j", default=-1, show_default="all cores", help="Processes that work at the same time.")
+@offline
 def demo(folder: Path, encoder: str, seed: int, jobs: int) -> None:
     """Run the main job on a small synthetic world.
 

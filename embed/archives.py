@@ -98,13 +98,16 @@ def list_entries(archive: Path, form: str) -> list[Entry]:
             raise InputError(f"the archive would unpack to more than {most:,} bytes")
         if kind == "folder":
             continue
-        if kind != "file":
+        if kind != "file" or not path.parts:
             raise InputError(f"the archive holds {str(path)!r}, which is {kind} and no file")
         # Two names that some filesystems take for one would overwrite each other.
         known = str(path).casefold()
         if known in entries:
             raise InputError(f"the archive holds {str(path)!r} twice")
         entries[known] = Entry(path, size)
+    for entry in entries.values():
+        if any(str(parent).casefold() in entries for parent in entry.path.parents):
+            raise InputError(f"the archive holds {str(entry.path)!r} below a file")
     return list(entries.values())
 
 

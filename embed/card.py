@@ -284,12 +284,10 @@ class Card:
             self._require_below("weights.file", name)
         for source in weights.sources:
             self._require("weights.sources.archive", source.archive in ARCHIVES, " or ".join(ARCHIVES), source.archive)
-        self._require(
-            "weights.kaggle",
-            not weights.kaggle or (all(weights.kaggle.split("/")) and weights.kaggle.count("/") == 4),
-            "owner/model/framework/variation/version",
-            weights.kaggle,
-        )
+        parts = weights.kaggle.split("/")
+        is_handle = len(parts) == 5 and all(parts) and ".." not in parts
+        expected = "owner/model/framework/variation/version"
+        self._require("weights.kaggle", is_handle or not weights.kaggle, expected, weights.kaggle)
 
     def _require_below(self, key: str, name: str) -> None:
         path = PurePosixPath(name)

@@ -20,6 +20,7 @@ __all__ = ["ResumingDownloader"]
 _CONNECT_SECONDS = 30
 _SILENT_SECONDS = 60
 _MOST_TRIES = 10  # after a connection that broke off, as long as each brings more
+_WEB_PAGE = "the server answers with a web page in place of the file"
 _CHUNK = 1 << 14  # of which the last is lost where a connection breaks off
 
 
@@ -121,7 +122,7 @@ class ResumingDownloader:
         if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise InputError(f"the server answers {status} {response.reason}".rstrip())
         if "html" in response.headers.get("Content-Type", ""):
-            raise InputError("the server answers with a web page in place of the file")
+            raise InputError(_WEB_PAGE)
         length = response.headers.get("Content-Length", "")
         first, total = 0, int(length) if length.isdecimal() else 0
         if status == HTTPStatus.PARTIAL_CONTENT:
@@ -152,6 +153,9 @@ class ResumingDownloader:
             file.seek(first)
             file.truncate()
             for chunk in response.iter_content(_CHUNK):
+                if not got and chunk.lstrip()[:16].lower().startswith((b"<!doctype html", b"<html")):
+                    self._forget()
+                    raise InputError(_WEB_PAGE)
                 got += len(chunk)
                 if got > self._most:
                     break

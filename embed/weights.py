@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -128,7 +129,8 @@ def _places(card: Card, weights: Weights) -> Iterator[Path]:
 
 def folder_to_fetch_into(card: Card) -> Path:
     """Give the folder that an encoder's weights are downloaded to: beside a user's own card, else that of weights."""
-    return card.place.parent if card.place is not None else weights_folder()
+    beside = card.place is not None and os.access(card.place.parent, os.W_OK)
+    return card.place.parent if card.place is not None and beside else weights_folder()
 
 
 def is_there(path: Path, weights: Weights) -> bool:

@@ -92,6 +92,14 @@ def test_name_twice_is_refused(put, form, other):
         list_entries(put(zipped(members) if form == "zip" else tarred(members)), form)
 
 
+@pytest.mark.parametrize(("name", "said"), [("saved_model.pb/x", "below a file"), (".", "and no file")])
+@pytest.mark.parametrize("form", ["zip", "tar.gz"])
+def test_file_that_would_be_a_folder_is_refused(put, form, name, said):
+    members = SAVED_MODEL | {name: b"x"}
+    with pytest.raises(InputError, match=said):
+        list_entries(put(zipped(members) if form == "zip" else tarred(members)), form)
+
+
 @pytest.mark.parametrize("form", ["zip", "tar.gz"])
 def test_bombs_are_refused_before_they_are_unpacked(put, form, monkeypatch):
     make = zipped if form == "zip" else tarred

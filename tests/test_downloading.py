@@ -128,6 +128,13 @@ def test_part_that_is_whole_is_not_asked_for_again(download, server, tmp_path):
     assert download(url, expected_bytes=len(CONTENT)) == CONTENT
 
 
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>", b"\n <HTML>"])
+def test_web_page_is_not_taken_for_the_file_whatever_the_server_calls_it(download, server, page, tmp_path):
+    with pytest.raises(InputError, match="a web page in place of the file"):
+        download(server.put("f", File(page)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_kill_in_the_middle_keeps_the_part(download, server, tmp_path):
     # The server promises more than it has and keeps silent then, as a slow one does.
     url = server.put("f", File(CONTENT, etag='"v1"', hold=True, at_once=200_000))

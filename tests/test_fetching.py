@@ -87,7 +87,8 @@ def test_weights_are_kept_without_names_that_are_wrong(server, own_folder, label
 @pytest.mark.parametrize(
     ("archive", "said"),
     [
-        pytest.param(b"<html>Sorry</html>", "no whole archive", id="no archive"),
+        pytest.param(b"<html>Sorry</html>", "a web page in place of the file", id="a page"),
+        pytest.param(b"Sorry", "no whole archive", id="no archive"),
         pytest.param(zipped({"other.bin": CONTENT}), "holds 0 files member.bin", id="member missing"),
         pytest.param(zipped({"member.bin": CONTENT[:-1]}), "has 16,999 bytes, expected 17,000", id="too short"),
         pytest.param(zipped({"member.bin": b"X" + CONTENT[1:]}), "its sha256 is", id="altered"),

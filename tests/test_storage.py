@@ -15,6 +15,7 @@ from birdemb.storage import (
     check_writable,
     hash_file,
     hash_json,
+    move_atomically,
     read_json,
     replace_atomically,
     replace_folder_atomically,
@@ -206,3 +207,19 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
         replace_folder_atomically(tmp_path / "file" / "network"),
     ):
         pass
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_moved_file_or_folder_replaces_what_has_its_name(tmp_path, folder):
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    for place, content in ((source, "new"), (target, "old")):
+        file = place / "inside" / f"{content}.txt" if folder else place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    move_atomically(source, target)
+    assert not source.exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["target"]
+    if folder:
+        assert [path.name for path in (target / "inside").iterdir()] == ["new.txt"]
+    else:
+        assert target.read_text() == "new"
