@@ -25,6 +25,9 @@ LABEL_FORMS = ("birdnet", "csv", "lines")
 _GENERAL_KINDS = ("openvino", "savedmodel", "tflite", "torchscript")
 """Which run any network that a card describes; the others have but one."""
 
+_F32_KINDS = ("savedmodel", "tflite", "torchscript")
+"""Which leave the arithmetic to the file: another precision would be claimed and not be."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -247,6 +250,7 @@ class Card:
             "f32" in self.precisions and set(self.precisions) <= set(CARD_PRECISIONS),
             f"'f32' and perhaps {', '.join(CARD_PRECISIONS[1:])}",
         )
+        self._require("precisions", self.kind not in _F32_KINDS or self.precisions == ["f32"], "['f32'], of this kind")
         if self.level == "none":
             self._require("level_peak", self.level_peak == 0, "none without a level")
         else:

@@ -51,11 +51,11 @@ def add_outputs(content: bytes, tensors: Sequence[int]) -> bytes:
         outputs = _follow(content, field)
         (count,) = struct.unpack_from("<I", content, outputs)
         numbers = [*struct.unpack_from(f"<{count}i", content, outputs + 4), *tensors]
+        longer = bytearray(content)
+        longer += bytes(-len(longer) % 4)
+        struct.pack_into("<I", longer, field, len(longer) - field)
     except struct.error as error:
         raise ValueError(f"it ends too early: {error}") from error
-    longer = bytearray(content)
-    longer += bytes(-len(longer) % 4)
-    struct.pack_into("<I", longer, field, len(longer) - field)
     return bytes(longer) + struct.pack(f"<I{len(numbers)}i", len(numbers), *numbers)
 
 

@@ -35,16 +35,20 @@ class Network:
     def logits(self, frames: np.ndarray) -> np.ndarray:
         return self.embed(frames) @ self.classifier
 
-    def write(
+    def write(self, path: Path, **form) -> Path:
+        """Write what `build` builds."""
+        path.write_bytes(self.build(**form).SerializeToString())
+        return path
+
+    def build(
         self,
-        path: Path,
         *,
         batch: int | str = "n",
         samples: int | str = "samples",
         layout: str = "batch",
         fixed: int | None = None,
-    ) -> Path:
-        """Write it with every output that a card may ask for; `fixed` bakes a number of frames into the graph."""
+    ):
+        """Build it with every output that a card may ask for; `fixed` bakes a number of frames into the graph."""
         graph = GraphBuilder("network")
         shape = {"batch": (batch, samples), "channel": (batch, 1, samples), "single": (samples,)}[layout]
         dim, classes = self.classifier.shape
@@ -73,8 +77,7 @@ class Network:
         graph.add_output(
             "framewise", graph.add("MatMul", steps, graph.add_constant(self.classifier)), (*lead, "t", classes)
         )
-        path.write_bytes(graph.build({}).SerializeToString())
-        return path
+        return graph.build({})
 
 
 NETWORK = Network.random()

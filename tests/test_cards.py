@@ -110,6 +110,11 @@ def test_two_cards_of_one_name_are_refused(models, tmp_path):
         ("[tensors]", '[[tensors]]\ncall = ""\n[x]', "expected a table"),
         ("dim = 8", 'dim = 7\npooling = "mean+max"', "dim = 7; expected an even number"),
         ("dim = 8", 'dim = 8\nprecisions = ["int8"]', "precisions = .*expected 'f32' and perhaps"),
+        (
+            'kind = "openvino"',
+            'kind = "torchscript"\nprecisions = ["f32", "bf16"]',
+            r"precisions = \['f32', 'bf16'\]; expected \['f32'\], of this kind",
+        ),
     ],
 )
 def test_what_a_card_must_not_say_is_one_sentence(old, new, said):

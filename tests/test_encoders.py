@@ -79,6 +79,18 @@ def test_no_window_gives_no_row(encoder, windows):
     assert encoder.encode(windows[:0]).shape == (0, encoder.card.dim)
 
 
+def test_logits_come_with_the_same_embeddings(encoder, windows):
+    if not encoder.own_logits:
+        pytest.skip("knows no classes by itself")
+    with_logits = load_encoder(str(encoder.card.place or encoder.card.name), logits=True)
+    rows, logits = with_logits.encode_with_logits(windows[:2])
+    np.testing.assert_array_equal(rows, encoder.encode(windows[:2]))
+    assert logits.shape == (2, encoder.card.classes)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    assert not np.allclose(*logits)
+
+
 @pytest.mark.parametrize("spoil", [lambda x: x[:, :-1], lambda x: x[0], lambda x: x.astype(np.float64)])
 def test_windows_of_another_form_are_refused(encoder, windows, spoil):
     with pytest.raises(InputError, match="expected"):

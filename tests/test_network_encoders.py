@@ -10,8 +10,12 @@ from onnx_graphs import start_bytes
 from onnx_networks import NETWORK, Network
 
 from birdemb.embed.encoder import load_encoder
+from birdemb.embed.onnx_graph import add_encoder, add_own_logits
 from birdemb.embed.precision import has_bf16
+from birdemb.embed.recordings import find_recordings
+from birdemb.embed.windows import WindowGrid, stream_windows
 from birdemb.errors import InputError
+from birdemb.onnx_building import GraphBuilder
 
 RATE = 1000
 
@@ -227,8 +231,6 @@ def test_half_precision_of_input_and_weights(tmp_path, windows):
 
 
 def test_network_that_gives_nan_is_no_silent_embedding(tmp_path, windows):
-    from birdemb.onnx_building import GraphBuilder
-
     graph = GraphBuilder("divides")
     sound = graph.add_input("waveform", ("n", 1000))
     steps = graph.add("Reshape", sound, graph.add_integers(-1, 8, 125))
@@ -256,3 +258,22 @@ def test_bf16_is_refused_where_it_would_be_emulated(card):
         load_encoder(card(precisions=["f32", "bf16"]), precision="bf16")
     with pytest.raises(InputError, match=r"own runs in f32, not in bf16"):
         load_encoder(card(), precision="bf16")
+
+
+@pytest.mark.slow
+def test_real_birdnet_as_a_file_of_a_user_s(tmp_path, birdnet_weights, recordings):
+    """Its network as birdemb exports it, with the spectrograms in the graph: through a card, as anybody's."""
+    birdnet = load_encoder("birdnet-2.4", weights=birdnet_weights, logits=True)
+    graph = GraphBuilder("birdnet")
+    waveform = graph.add_input("waveform", ("windows", birdnet.window_samples))
+    graph.add_output("embedding", add_encoder(graph, birdnet, waveform), ("windows", 1024))
+    graph.add_output("label", add_own_logits(graph, birdnet, waveform), ("windows", 6522))
+    (tmp_path / "own.onnx").write_bytes(graph.build({}).SerializeToString())
+    card = own_card(tmp_path, sample_rate=48_000, frame_seconds=5.0, dim=1024, classes=6522)
+    (recording,) = find_recordings(recordings / "soundscapes" / "soundscape_0000001.ogg").recordings
+    windows = next(iter(stream_windows(recording, 48_000, WindowGrid())))[0][:3]
+    expected = birdnet.encode_with_logits(windows)
+    for ours, theirs, limit in zip(
+        load_encoder(card, logits=True).encode_with_logits(windows), expected, (2e-4, 5e-3), strict=True
+    ):
+        assert np.abs(ours - theirs).max() < limit

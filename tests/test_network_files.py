@@ -9,6 +9,8 @@ import onnx
 import openvino as ov
 import pytest
 from card_files import own_card
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx_networks import NETWORK, Network
 
@@ -16,6 +18,8 @@ from birdemb.embed.encoder import load_encoder
 from birdemb.embed.onnx_files import read_onnx_contents
 from birdemb.errors import InputError, MissingWeightsError
 from birdemb.onnx_building import GraphBuilder
+
+WHOLE = NETWORK.build().SerializeToString()
 
 
 def refusal(card, **settings):
@@ -211,6 +215,19 @@ def test_tensors_are_found_wherever_a_graph_can_hold_them():
     contents = read_onnx_contents(Path("model.onnx"))
     assert contents.outside == {f"{name}.data" for name in ("then", "else", "function", "sparse", "graph")}
     assert contents.operations == {"If", "Constant"}
+
+
+@given(st.data())
+def test_whatever_the_bytes_reading_ends_in_contents_or_in_a_sentence(data):
+    """Whole files with some bytes changed, and files of any bytes."""
+    content = bytearray(WHOLE if data.draw(st.booleans()) else data.draw(st.binary(min_size=1, max_size=200)))
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    Path("any.onnx").write_bytes(content)
+    try:
+        assert isinstance(read_onnx_contents(Path("any.onnx")).outside, set)
+    except InputError as error:
+        assert "any.onnx is no " in str(error)  # noqa: PT017 - most are refused, some are not
 
 
 def test_openvino_ir_that_is_not_whole(tmp_path):
