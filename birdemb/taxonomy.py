@@ -66,7 +66,8 @@ class OwnClass:
     Parameters
     ----------
     scientific, common : str
-        Its scientific and its English name; both the same where it has but one, as sounds that are no species.
+        Its scientific and its English name. Both are the same where it has but one and is no species, or has a code
+        alone; the second is empty where a species' scientific name alone is known.
     """
 
     scientific: str
@@ -285,7 +286,7 @@ class _Matcher:
         self._exact = _index((entry.scientific, place) for place, entry in enumerate(own))
         species = [(place, entry) for place, entry in enumerate(own) if entry.scientific != entry.common]
         self._scientific = _index((_scientific_key(entry.scientific), place) for place, entry in species)
-        self._common = _index((_common_key(entry.common), place) for place, entry in species)
+        self._common = _index((_common_key(entry.common), place) for place, entry in species if entry.common)
         self._synonyms: defaultdict[str, set[str]] = defaultdict(set)
         for group in synonyms.same:
             for name in group:

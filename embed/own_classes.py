@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from birdemb.errors import InputError, MissingWeightsError
 from birdemb.taxonomy import OwnClass
 
 __all__ = ["find_own_classes", "parse_own_classes"]
+
+_SPECIES = re.compile(r"[A-Z][a-z]+( [a-z]+(-[a-z]+)*){1,2}")
+"""A scientific name of two or three words. Sounds of other kinds are no such thing: "Speech", "Male speech, man"."""
 
 
 def find_own_classes(card: Card, weights: Path | None = None) -> tuple[OwnClass, ...]:
@@ -108,7 +112,7 @@ def parse_own_classes(content: bytes, labels: LabelFile, count: int | None, sour
     if labels.form == "birdnet":
         classes = tuple(OwnClass(first, common) for first, _, common in (line.partition("_") for line in lines))
     else:
-        classes = tuple(OwnClass(name, name) for name in map(str.strip, lines))
+        classes = tuple(_name_class(name.strip()) for name in lines)
     got = hashlib.sha256("\n".join(entry.scientific for entry in classes).encode()).hexdigest()
     if labels.names_sha256 and got != labels.names_sha256:
         raise InputError(
@@ -116,6 +120,11 @@ def parse_own_classes(content: bytes, labels: LabelFile, count: int | None, sour
             f"{labels.names_sha256}. It was altered or is of another version; delete it and get it again."
         )
     return classes
+
+
+def _name_class(name: str) -> OwnClass:
+    """Make a class of its only name: a scientific one, or what can only be found by exactly that name."""
+    return OwnClass(name, "" if _SPECIES.fullmatch(name) else name)
 
 
 def _read_column(text: str, column: str, source: str) -> list[str]:

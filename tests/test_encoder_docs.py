@@ -26,9 +26,16 @@ def rows(page):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
 
 
+ENCODERS = rows(PAGE.partition("## The encoders that birdemb knows")[2].partition("\n## ")[0])
+
+
+def test_the_table_has_no_encoder_without_a_card():
+    assert [cells[0].strip("`") for cells in ENCODERS[2:]] == [card.name for card in list_cards()]
+
+
 @pytest.mark.parametrize("card", list_cards(), ids=lambda card: card.name)
 def test_every_encoder_is_in_the_table_as_its_card_has_it(card):
-    (row,) = [cells for cells in rows(PAGE) if cells[0] == f"`{card.name}`"]
+    (row,) = [cells for cells in ENCODERS if cells[0] == f"`{card.name}`"]
     whole = not card.frame_seconds or card.pooling == "whole"
     assert row[1:6] == [
         f"{card.sample_rate:,}",
@@ -61,5 +68,4 @@ def test_examples_run(number):
     write_audio(Path("data/a.wav"), make_noise(16_000 * 7), 16_000)
     examples = blocks("python", PAGE)
     assert [re.search('kind = "(.*)"', example)[1] for example in examples] == list(EXAMPLES)
-    pytest.importorskip(f"birdemb.embed.{EXAMPLES[number]}_encoder")
     exec(compile(examples[number], "docs/encoders.md", "exec"), {})  # noqa: S102 - its own lines

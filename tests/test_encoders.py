@@ -119,9 +119,7 @@ def test_birdnet_scales_by_itself(birdnet_weights):
     np.testing.assert_allclose(encoder.encode(window), encoder.encode(window * 4), atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("name", "near"), [("birdnet", "birdnet-2.4"), ("perch2", "perch-2-onnx"), ("melspek", "melspec")]
-)
+@pytest.mark.parametrize(("name", "near"), [("birdnet", "birdnet-2.4"), ("perch2", "perch-2"), ("melspek", "melspec")])
 def test_unknown_name_suggests_the_nearest(name, near):
     with pytest.raises(InputError, match=f"no encoder '{name}'. Did you mean [^?]*'{near}'"):
         load_encoder(name)

@@ -217,7 +217,8 @@ REFUSED = {
     "embeddings in int8; an encoder is exported in f32": {"precision": "int8"},
     "embeddings in bf16; an encoder is exported in f32": {"precision": "bf16"},
     "revision is 2, expected 1": {"revision": 1},
-    "pooling is 'whole', expected 'mean'": {"pooling": "mean"},
+    "frame_seconds is 3.0, expected 5.0": {"pooling": "mean"},
+    "with the pooling max cannot be exported": {"pooling": "max", "frame_seconds": 3.0, "frame_starts": [0.0, 2.0]},
     "no encoder 'owlnet'": {"encoder": "owlnet"},
 }
 

@@ -12,7 +12,7 @@ from birdemb.embed.catalogue import list_cards, load_card
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.own_classes import find_own_classes, parse_own_classes
 from birdemb.errors import InputError, MissingWeightsError
-from birdemb.taxonomy import OwnClass
+from birdemb.taxonomy import OwnClass, match_classes, name_classes
 
 NAMES = "Parus major_Great Tit\nTurdus merula_Eurasian Blackbird\nNoise_Noise\n"
 CLASSES = (
@@ -182,6 +182,13 @@ def test_table_with_semicolons():
     labels = LabelFile("labels.csv", form="csv", column="sci_name")
     content = b"idx;sci_name;com_name\n0;Turdus merula;Blackbird, Common\n1;Hyla arborea;Tree Frog\n"
     assert parse_own_classes(content, labels, 2, "labels.csv") == (
-        OwnClass("Turdus merula", "Turdus merula"),
-        OwnClass("Hyla arborea", "Hyla arborea"),
+        OwnClass("Turdus merula", ""),
+        OwnClass("Hyla arborea", ""),
     )
+
+
+def test_species_of_one_name_are_found_by_synonyms_and_other_sounds_by_their_exact_name():
+    content = b"Corvus monedula\nMale speech, man\nSpeech\nLarus argentatus smithsonianus\nyebsap\n"
+    own = parse_own_classes(content, LabelFile("labels.txt", form="lines"), 5, "labels.txt")
+    classes = name_classes(["Coloeus_monedula", "Male speech, man", "speech", "yebsap", "Speech"])
+    assert match_classes(classes, own).indices.tolist() == [0, 1, -1, 4, 2]

@@ -276,7 +276,7 @@ def test_command_tells_how_to_fit_with_the_best(tmp_path, place):
     given = ["--workspace", str(place.folder), "--jobs", "1"]
     result = CliRunner().invoke(command, [*arguments, *given, "-o", str(table)], catch_exceptions=False)
     assert result.exit_code == 0
-    said = result.output
+    said = result.stdout
     assert said.startswith("Tuned lgbm in ")
     assert "8 trials (" in said
     assert "The best of 8 trials flatters" in said
