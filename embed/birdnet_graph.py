@@ -171,7 +171,13 @@ def _read_file(weights: Path) -> tuple[ov.Core, list[ov.Node], dict[str, Any]]:
     core = ov.Core()
     # OpenVINO's reader knows no RFFT2D; as the node is cut away later, anything may stand in for it.
     core.add_extension(ConversionExtension("RFFT2D", lambda node: [ops.relu(node.get_input(0)).output(0)]))
-    nodes = core.read_model(weights).get_ordered_ops()
+    try:
+        nodes = core.read_model(weights).get_ordered_ops()
+    except RuntimeError as error:  # what OpenVINO raises
+        raise InputError(
+            f"OpenVINO {ov.__version__} cannot read {weights}: it is no TFLite file, or a damaged one. Expected the "
+            "official file of BirdNET 2.4; get it again with `birdemb encoders fetch birdnet-2.4 --force`."
+        ) from error
     constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
     return core, nodes, constants
 

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+from card_files import write_card
 from fit_files import run
 from onnx import TensorProto, helper, numpy_helper
 from test_birdnet import GOLDEN
@@ -261,6 +262,13 @@ def test_altered_weights_fail_before_anything_else(birdnet_weights, models):
     assert said.startswith(f"failed  weights   {path} is not the weights of birdnet-2.4: its sha256 is ")
     assert "`birdemb encoders fetch birdnet-2.4 --force`" in said
     assert len(said.splitlines()) == 2
+
+
+def test_weights_that_are_no_network_are_one_sentence(tmp_path):
+    (tmp_path / "own.tflite").write_bytes(b"weights of a test")
+    checks = verify(write_card(tmp_path, "birdnet-2.4", "own.tflite"))
+    assert failed(checks) == {"network"}
+    assert f"cannot read {tmp_path}/own.tflite: it is no TFLite file" in checks["network"].said
 
 
 def test_sounds_are_the_same_everywhere():
