@@ -32,8 +32,30 @@ _PROTOCOLS = ("tcp", "tls", "ws", "wss")
 _FEWEST_IN_FLIGHT = 64  # more workers may come while the run goes on
 
 
+class _Results(distributed.as_completed):
+    """What tasks result in, as it comes; of one whose connection breaks, the error.
+
+    Dask's own prints that error and gives nothing: those who press Ctrl-C would see what they broke off, and a result
+    that is lost while it is wanted would be waited for without end.
+    """
+
+    async def _track_future(self, future: Any) -> None:  # noqa: ANN401 - Dask's
+        try:
+            await super()._track_future(future)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            with self.lock:
+                if self.futures.pop(future, 0):  # else nobody waits for it any more
+                    self.queue.put_nowait((future, error))
+            async with self.condition:
+                self.condition.notify()
+
+
 class _Dask(DaskDistributedBackend):  # type: ignore[misc]
     """joblib's back end for Dask, which also ends where Dask gives a task up; joblib's own waits without end."""
+
+    def __init__(self, client: Any) -> None:  # noqa: ANN401 - distributed is optional
+        super().__init__(client=client)
+        self.waiting_futures = _Results(loop=client.loop, with_results=True, raise_errors=False)  # type: ignore[no-untyped-call]
 
     def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Future[Any]:  # noqa: ANN401 - joblib's
         def end(task: Future[Any]) -> None:

@@ -1,5 +1,6 @@
 """The run on a Dask cluster: a scheduler and worker processes of this machine stand for many machines."""
 
+import logging
 import os
 import signal
 import socket
@@ -119,6 +120,33 @@ def test_ctrl_c_gives_the_cluster_s_work_up(cluster, tmp_path):
     before = len(list((tmp_path / ".birdemb").rglob("shards/*.json")))
     assert before > 0
     assert embed("data", ".birdemb", jobs=2).run.fresh_seconds < 60 * 240
+
+
+class _OnItsWay:
+    """A result that takes a second to be sent."""
+
+    def __reduce__(self):
+        time.sleep(1)
+        return _OnItsWay, ()
+
+
+def _work_a_little(settings, pieces, rest):
+    time.sleep(0.3)
+    return [_OnItsWay() for _ in pieces]
+
+
+def test_results_on_their_way_at_the_end_are_not_spoken_of(cluster, caplog, monkeypatch):
+    monkeypatch.setattr(workers, "embed_pieces", _work_a_little)
+    tornado = logging.getLogger("tornado.application")  # whose records Dask sends to standard error alone
+    tornado.addHandler(caplog.handler)
+    tasks = iter([["piece"]] * 8)
+    outcomes = dask_cluster.embed_on_cluster(lambda: next(tasks, None), None, 2, cluster.scheduler_address)
+    try:
+        assert isinstance(next(outcomes), _OnItsWay)  # others are on their way
+        outcomes.close()
+    finally:
+        tornado.removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if record.name == tornado.name]
 
 
 def test_a_task_that_dask_gives_up_ends_the_run(cluster, data, monkeypatch):
