@@ -65,8 +65,8 @@ def _describe(found: CacheInfo) -> list[str]:
     if found.problem is not None:
         return [f"{found.folder}", f"  {found.problem}"]
     identity = found.identity
-    names = ("precision", "window", "hop", "padding", "resampler", "level", "weights")
-    settings = [f"{name} {_short(identity[name])}" for name in names if name in identity]
+    names = ("precision", "window", "hop", "padding", "resampler", "level", "weights_sha256", "quantized_sha256")
+    settings = [f"{name.removesuffix('_sha256')} {_short(identity[name])}" for name in names if identity.get(name)]
     logits = f", {identity['logits']} logits" if identity.get("logits") else ", no logits"
     lines = [
         f"{identity['encoder']}: {found.folder}",

@@ -21,6 +21,7 @@ _HEADER = ("name", "rate", "frame", "dim", "classes", "licence", "weights")
 _PACKAGES = {
     "panns": ("torch", "torch"),
     "savedmodel": ("tensorflow", "tf"),
+    "tflite": ("ai_edge_litert", "tflite"),
     "torchscript": ("torch", "torch"),
 }
 """Of a kind of encoder: the package that runs it, and the extra that brings that."""

@@ -136,7 +136,7 @@ def _make_temporary(path: Path) -> tuple[Path, Path]:
     try:
         target = path.resolve()
         temporary = target.parent / f".{uuid.uuid4().hex}.partial"
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         if target.exists() and not target.is_file():
             raise OSError(errno.EINVAL, "it is a folder" if target.is_dir() else "it is a device or a pipe, not a file")
         temporary.touch(exist_ok=False)
@@ -145,6 +145,14 @@ def _make_temporary(path: Path) -> tuple[Path, Path]:
     except OSError as error:
         raise _cannot_write(path, error) from error
     return target, temporary
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, safe from a power cut: what lies in them would go with their names."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
 
 
 def _cannot_write(path: Path, error: OSError) -> InputError:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import distributed
 import joblib
+from distributed.utils import silence_logging_cmgr
 from joblib._dask import DaskDistributedBackend
 
 from birdemb.embed.tasks import Outcome, Settings
@@ -108,8 +109,9 @@ def _connect(scheduler: str) -> Iterator[Any]:
     try:
         yield client
     finally:
-        # Work that nobody waits for any more is given up with the connection.
-        with contextlib.suppress(OSError):
+        # Work that nobody waits for any more is given up with the connection. Where that was lost before, Dask would
+        # print how its attempts to connect again were broken off.
+        with contextlib.suppress(OSError), silence_logging_cmgr("CRITICAL"):
             client.close(timeout=1)  # type: ignore[no-untyped-call]
 
 

@@ -32,12 +32,12 @@ def test_every_command_explains_itself_with_examples(command):
 
 
 def test_info_tells_what_is_there(tmp_path):
-    fill(Path(".birdemb/cache"), range(8), HALF | {"weights": "ab" * 32})
+    fill(Path(".birdemb/cache"), range(8), HALF | {"weights_sha256": "ab" * 32, "quantized_sha256": "cd" * 32})
     fill(Path(".birdemb/cache"), range(8), IDENTITY | {"encoder": "abc"})
     said = run("info")
     assert "melspec: .birdemb/cache/melspec-" in said
     assert "width 4, float16, 3 logits" in said
-    assert "window 5.0, hop 5.0, weights abababababab..." in said
+    assert "window 5.0, hop 5.0, weights abababababab..., quantized cdcdcdcdcdcd..." in said
     assert "8 complete, 0 unfinished" in said
     assert "20 (0.01 h)" in said
     assert said == run("info", ".birdemb") == run("info", "--workspace", ".birdemb")

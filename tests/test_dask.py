@@ -72,7 +72,8 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(cluster, data, tmp
     assert arrays_of(tmp_path / "cluster", data) == arrays_of(tmp_path / "alone", data)
 
 
-def test_workers_of_other_processes_work_through_a_scheduler_file(data, tmp_path):
+@pytest.fixture
+def processes(tmp_path):
     """As on a real cluster: a scheduler and workers that are started by their own commands, and come one by one."""
     file = tmp_path / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
@@ -82,13 +83,37 @@ def test_workers_of_other_processes_work_through_a_scheduler_file(data, tmp_path
         started += [
             subprocess.Popen([*worker, "--no-nanny", "--no-dashboard"], stderr=subprocess.DEVNULL) for _ in range(2)
         ]
-        report = embed(data, "cluster", backend="dask", scheduler=f"file:{file}", jobs=2)
+        give_up = time.monotonic() + 120  # a busy machine takes longer than a run waits
+        while not file.exists() and time.monotonic() < give_up:
+            time.sleep(0.1)
+        yield started
     finally:
         for process in reversed(started):
             process.kill()
             process.wait()
+
+
+def test_workers_of_other_processes_work_through_a_scheduler_file(processes, data, tmp_path):
+    report = embed(data, "cluster", backend="dask", scheduler=f"file:{tmp_path / 'scheduler.json'}", jobs=2)
     assert len(report.listing.recordings) == 24
     embed(data, "alone", jobs=2)
+    assert arrays_of(tmp_path / "cluster", data) == arrays_of(tmp_path / "alone", data)
+
+
+def test_a_scheduler_that_is_killed_ends_the_run_and_what_was_finished_is_kept(processes, tmp_path, monkeypatch):
+    data = make_folder(tmp_path / "data", short=4, long=2)
+    add = CacheWriter.add
+
+    def add_and_kill(writer, *args, **options):
+        processes[0].kill()
+        return add(writer, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheWriter, "add", add_and_kill)
+        with pytest.raises(BirdembError, match=r"Dask has given up a task .* What was finished is kept"):
+            embed(data, "cluster", backend="dask", scheduler=f"file:{tmp_path / 'scheduler.json'}", jobs=2)
+    whole = embed(data, "alone", jobs=2).run.fresh_seconds
+    assert 0 < embed(data, "cluster", jobs=2).run.fresh_seconds < whole
     assert arrays_of(tmp_path / "cluster", data) == arrays_of(tmp_path / "alone", data)
 
 

@@ -108,7 +108,7 @@ def main() -> None:
     work = args.work or Path(tempfile.mkdtemp(prefix="pooling-"))
     if not (work / "mixed" / "truth.csv").exists():
         lay_out(args.data, args.make_soundscapes, work, args.soundscapes)
-    ways = Ways(find_weights(load_card("birdnet-2.4")))
+    ways = Ways(find_weights(load_card("birdnet-2.4")).path)
     species = pd.read_csv(work / "data" / "train.csv", keep_default_na=False)
     label_of = dict(zip(species["filename"].map(lambda name: Path(name).name), species["primary_label"], strict=True))
     embeddings, _, _, names = hear_all(ways, work / "data")
