@@ -1,9 +1,9 @@
 """Networks that were converted to OpenVINO, on disk: found and checked.
 
-A converted network is a folder beside the weights that it was made of, ``<encoder>-openvino``: its front end, which
-makes spectrograms, and its trunk, which makes embeddings of these, each OpenVINO's two files; and a JSON file that says
-which weights it was made of and holds the hashes of all four. With it neither these weights nor the framework that they
-are for is needed.
+A converted network is a folder beside the weights that it was made of, ``<encoder>-openvino``: the mel filters of its
+front end; its trunk, which makes embeddings of log-mels, in OpenVINO's two files; and a JSON file that says which
+weights it was made of and holds the hashes of the others. With it neither these weights nor the framework that they are
+for is needed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from birdemb.embed.weights import FoundWeights, weights_of
 from birdemb.errors import InputError
 from birdemb.storage import hash_file, read_json, write_json
 
-__all__ = ["FRONT_END_FILE", "TRUNK_FILE", "find_converted", "is_converted", "name_folder", "write_record"]
+__all__ = ["FILTERS_FILE", "TRUNK_FILE", "find_converted", "is_converted", "name_folder", "write_record"]
 
-FRONT_END_FILE = "front_end.xml"
+FILTERS_FILE = "mel_filters.npy"
 TRUNK_FILE = "trunk.xml"
 
 _FORMAT = 1
-_FILES = tuple(f"{Path(file).stem}{suffix}" for file in (FRONT_END_FILE, TRUNK_FILE) for suffix in (".xml", ".bin"))
+_FILES = (FILTERS_FILE, TRUNK_FILE, "trunk.bin")
 _RECORD_FILE = "conversion.json"
 
 

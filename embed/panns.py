@@ -11,28 +11,26 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from birdemb.embed.card import Card
-from birdemb.embed.converted import FRONT_END_FILE, TRUNK_FILE, find_converted, is_converted, name_folder
+from birdemb.embed.converted import FILTERS_FILE, TRUNK_FILE, find_converted, is_converted, name_folder
 from birdemb.embed.network_encoder import Heard, NetworkEncoder
 from birdemb.embed.openvino_models import compile_model, find_output, read_model
+from birdemb.embed.panns_front_end import HOP, MEL_BANDS, SAMPLE_RATE, make_log_mels
 from birdemb.embed.places import user_folder, weights_folder
 from birdemb.embed.weights import FoundWeights, check_weights, find_weights, locate_weights
 from birdemb.errors import InputError
 
-__all__ = ["EMBEDDING", "LOGITS", "NETWORKS", "SAMPLE_RATE", "PannsEncoder", "name_network"]
+__all__ = ["EMBEDDING", "LOGITS", "NETWORKS", "PannsEncoder", "name_network"]
 
 NETWORKS = ("Cnn14", "MobileNetV1", "MobileNetV2")
 EMBEDDING, LOGITS = "embedding", "logits"
 """The outputs of a converted network."""
-
-SAMPLE_RATE = 32_000
-"""In Hz: the only one that these networks' mel bands are for."""
 
 
 class PannsEncoder(NetworkEncoder):
     """A network of PANNs, converted from torch to OpenVINO when it is first wanted.
 
     The network is read and compiled when it is first used. One encoder serves one thread at a time. The front end
-    computes in float32 whatever the precision, as powers of spectrograms span ten decades.
+    computes in float32 whatever the precision: the powers of a spectrogram span ten decades.
 
     Raises
     ------
@@ -90,34 +88,31 @@ class PannsEncoder(NetworkEncoder):
         return find_converted(card, [target], checkpoint.sha256)
 
     @cached_property
-    def _front_end(self) -> ov.InferRequest:
-        model = read_model(self.weights_path / FRONT_END_FILE, self.card)
-        model.reshape([-1, self.frame_samples])
-        return compile_model(model, "f32").create_infer_request()
+    def _filters(self) -> NDArray[np.float32]:
+        filters: NDArray[np.float32] = np.load(self.weights_path / FILTERS_FILE, allow_pickle=False)
+        return filters
 
     @cached_property
-    def _trunk_model(self) -> ov.Model:
-        return read_model(self.weights_path / TRUNK_FILE, self.card)
+    def _model(self) -> ov.Model:
+        model = read_model(self.weights_path / TRUNK_FILE, self.card)
+        model.reshape([-1, 1, self.frame_samples // HOP + 1, MEL_BANDS])
+        return model
 
     @cached_property
-    def _trunk(self) -> ov.InferRequest:
-        shape = self._front_end.model_outputs[0].partial_shape
-        self._trunk_model.reshape(shape)
-        return compile_model(self._trunk_model, self.precision).create_infer_request()
+    def _request(self) -> ov.InferRequest:
+        return compile_model(self._model, self.precision).create_infer_request()
 
     @cached_property
     def _outputs(self) -> list[int]:
         names = [self.tensors.embedding, *([self.tensors.logits] if self.logits_width else [])]
-        return [find_output(self._trunk_model, name, self.card) for name in names]
+        return [find_output(self._model, name, self.card) for name in names]
 
     def _run(self, frames: NDArray[np.float32]) -> Heard:
-        rows = np.ascontiguousarray(frames)  # named, as a tensor that shares memory does not keep it alive
-        self._front_end.set_input_tensor(0, ov.Tensor(rows, shared_memory=True))
-        self._front_end.infer()
-        self._trunk.set_input_tensor(0, self._front_end.get_output_tensor(0))
-        self._trunk.infer()
+        mels = make_log_mels(frames, self._filters)  # named, as a tensor that shares memory does not keep it alive
+        self._request.set_input_tensor(0, ov.Tensor(mels, shared_memory=True))
+        self._request.infer()
         # Copied, as OpenVINO reuses the memory of its results.
-        found = [self._trunk.get_output_tensor(index).data.astype(np.float32, copy=True) for index in self._outputs]
+        found = [self._request.get_output_tensor(index).data.astype(np.float32, copy=True) for index in self._outputs]
         return Heard(found[0], found[1] if len(found) > 1 else None)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import openvino as ov
 
 from birdemb.embed.card import Card
-from birdemb.embed.converted import FRONT_END_FILE, TRUNK_FILE, write_record
-from birdemb.embed.panns import EMBEDDING, LOGITS, SAMPLE_RATE, name_network
+from birdemb.embed.converted import FILTERS_FILE, TRUNK_FILE, write_record
+from birdemb.embed.openvino_models import compile_model
+from birdemb.embed.panns import EMBEDDING, LOGITS, name_network
+from birdemb.embed.panns_front_end import MEL_BANDS, SAMPLE_RATE, make_log_mels
 from birdemb.embed.weights import FoundWeights
 from birdemb.errors import InputError, MissingDependencyError
 from birdemb.storage import replace_folder_atomically
@@ -57,28 +59,25 @@ def convert_checkpoint(card: Card, checkpoint: FoundWeights, folder: Path) -> No
         ) from error
     network = make_network(name_network(card))
     _load_tensors(network, _read_checkpoint(checkpoint.path, card), checkpoint.path, card)
-    samples = torch.from_numpy(_make_noise())
+    samples, filters = _make_noise(), network.logmel_extractor.melW.numpy()
+    mels = make_log_mels(samples, filters)
     with torch.no_grad():
-        wanted = network(samples)
-        front_end = torch.nn.Sequential(network.spectrogram_extractor, network.logmel_extractor)
-        mels = front_end(samples)
+        wanted = {key: value.numpy() for key, value in network(torch.from_numpy(samples)).items()}
         # Outputs are compared below, of what was converted; to do so of what was traced would take three times as long.
-        traced = torch.jit.trace(front_end, samples, check_trace=False)
-        models = {FRONT_END_FILE: ov.convert_model(traced, input=[-1, -1])}
-        traced = torch.jit.trace(_cut_trunk(network), mels, check_trace=False)
-        models[TRUNK_FILE] = ov.convert_model(traced, input=[-1, 1, -1, mels.shape[3]])
-    for port, name in zip(models[TRUNK_FILE].outputs, (EMBEDDING, LOGITS), strict=True):
+        traced = torch.jit.trace(_cut_trunk(network), torch.from_numpy(mels), check_trace=False)
+        trunk = ov.convert_model(traced, input=[-1, 1, -1, MEL_BANDS])
+    for port, name in zip(trunk.outputs, (EMBEDDING, LOGITS), strict=True):
         port.get_tensor().set_names({name})
-    difference = _compare(models, samples.numpy(), {key: value.numpy() for key, value in wanted.items()})
+    difference = _compare(trunk, mels, wanted)
     if difference > _LARGEST_DIFFERENCE:
         raise InputError(
-            f"OpenVINO {ov.__version__} computes {card.name} otherwise than torch {torch.__version__}: outputs differ "
-            f"by {difference:.2g} of the largest, expected {_LARGEST_DIFFERENCE:g} at the most. Nothing was written; "
-            "install other versions of either."
+            f"Converted by OpenVINO {ov.__version__}, {checkpoint.path} gives something else than in torch "
+            f"{torch.__version__}: outputs differ by {difference:.2g} of the largest, expected {_LARGEST_DIFFERENCE:g} "
+            "at the most. Nothing was written; use the published weights, or another version of either package."
         )
     with replace_folder_atomically(folder) as temporary:
-        for file, model in models.items():
-            ov.save_model(model, temporary / file, compress_to_fp16=False)
+        np.save(temporary / FILTERS_FILE, filters, allow_pickle=False)
+        ov.save_model(trunk, temporary / TRUNK_FILE, compress_to_fp16=False)
         facts = {
             "encoder": card.name,
             "network": name_network(card),
@@ -172,10 +171,8 @@ def _cut_trunk(network: Any) -> Any:  # noqa: ANN401 - torch.nn.Modules
     return Trunk().eval()
 
 
-def _compare(models: dict[str, Any], samples: Any, wanted: dict[str, Any]) -> float:  # noqa: ANN401 - an array
+def _compare(trunk: ov.Model, mels: Any, wanted: dict[str, Any]) -> float:  # noqa: ANN401 - arrays
     """Give by how much converted outputs differ from torch's, relative to the largest of each."""
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    front_end, trunk = (ov.Core().compile_model(models[file], "CPU", settings) for file in (FRONT_END_FILE, TRUNK_FILE))
-    embeddings, logits = trunk(front_end(samples)[0]).to_tuple()
+    embeddings, logits = compile_model(trunk, "f32")(mels).to_tuple()
     got = {"embedding": embeddings, "clipwise_output": 1 / (1 + np.exp(-logits))}
     return max(float(np.abs(got[key] - value).max() / np.abs(value).max()) for key, value in wanted.items())

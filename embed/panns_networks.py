@@ -14,15 +14,12 @@ import torch
 from torch import nn
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram  # type: ignore[import-untyped]
 
-from birdemb.embed.panns import SAMPLE_RATE
+from birdemb.embed.panns_front_end import HIGHEST, HOP, LOWEST, MEL_BANDS, SAMPLE_RATE, WINDOW
 from birdemb.embed.panns_package import import_networks
 
 __all__ = ["make_network"]
 
 _CLASSES = 527  # of AudioSet
-_WINDOW, _HOP = 1024, 320  # samples
-_MEL_BANDS, _LOWEST, _HIGHEST = 64, 50, 14_000  # the last two in Hz
-
 _MOBILENET_FIRST, _MOBILENET_EMBEDDING = 32, 1024
 _V1_STAGES = (
     (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1),
@@ -69,11 +66,11 @@ def make_network(name: str) -> Any:  # noqa: ANN401 - a torch.nn.Module
 def _make_cnn14() -> Any:  # noqa: ANN401 - a torch.nn.Module
     return import_networks().Cnn14(
         sample_rate=SAMPLE_RATE,
-        window_size=_WINDOW,
-        hop_size=_HOP,
-        mel_bins=_MEL_BANDS,
-        fmin=_LOWEST,
-        fmax=_HIGHEST,
+        window_size=WINDOW,
+        hop_size=HOP,
+        mel_bins=MEL_BANDS,
+        fmin=LOWEST,
+        fmax=HIGHEST,
         classes_num=_CLASSES,
     )
 
@@ -90,11 +87,11 @@ class _MobileNet(nn.Module):  # type: ignore[misc]
 
     def __init__(self, features: nn.Module, channels: int) -> None:
         super().__init__()
-        self.spectrogram_extractor = Spectrogram(n_fft=_WINDOW, hop_length=_HOP, win_length=_WINDOW)
+        self.spectrogram_extractor = Spectrogram(n_fft=WINDOW, hop_length=HOP, win_length=WINDOW)
         self.logmel_extractor = LogmelFilterBank(
-            sr=SAMPLE_RATE, n_fft=_WINDOW, n_mels=_MEL_BANDS, fmin=_LOWEST, fmax=_HIGHEST, top_db=None
+            sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=MEL_BANDS, fmin=LOWEST, fmax=HIGHEST, top_db=None
         )
-        self.bn0 = nn.BatchNorm2d(_MEL_BANDS)
+        self.bn0 = nn.BatchNorm2d(MEL_BANDS)
         self.features = features
         self.fc1 = nn.Linear(channels, _MOBILENET_EMBEDDING)
         self.fc_audioset = nn.Linear(_MOBILENET_EMBEDDING, _CLASSES)

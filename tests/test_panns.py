@@ -314,6 +314,17 @@ def test_checkpoint_of_another_network_is_refused_with_the_first_tensor(tmp_path
         load_encoder(str(write_card(tmp_path, SMALL, "weights.pth")))
 
 
+def test_checkpoint_with_another_fourier_transform_is_refused(tmp_path):
+    import torch
+
+    tensors = {name: torch.from_numpy(np.asarray(tensor)) for name, tensor in make_tensors("MobileNetV2").items()}
+    tensors["spectrogram_extractor.stft.conv_imag.weight"] *= 2
+    torch.save({"model": tensors}, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"weights.pth gives something else than in torch .* Nothing was written"):
+        load_encoder(str(write_card(tmp_path, SMALL, "weights.pth")))
+    assert not (tmp_path / "own-openvino").exists()
+
+
 def test_width_that_the_network_has_not_is_told(made):
     encoder = load_encoder(str(made.card(SMALL, name="own-wide", dim=2048)))
     with pytest.raises(InputError, match=r"shape \(1, 1024\); expected a width of 2,048 .* Correct dim"):
