@@ -25,7 +25,9 @@ __all__ = ["info"]
     epilog="\b\nExamples:\n  birdemb info .birdemb/bundles/lr.birdemb\n  birdemb info model.birdemb --classes"
 )
 @click.argument("model", type=PATH)
-@click.option("--classes", is_flag=True, help="List every class: where it was heard, how well it is told, its threshold.")
+@click.option(
+    "--classes", is_flag=True, help="List every class: where it was heard, how well it is told, its threshold."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 def info(model: Path, classes: bool, as_json: bool) -> None:
     """Show what MODEL, a bundle, is: its heads, classes, encoder, scores, and where it comes from."""
@@ -79,6 +81,11 @@ def _tell(model: Path, bundle: Bundle) -> Iterator[str]:
                 f"{row['metric']} {row['value']:.3f}" for row in scores["metrics"] if row["value"] is not None
             )
             yield f"    {name}: {told}"
+        if "detections" in bundle.scores:
+            told = ", ".join(
+                f"{row['metric']} {row['value']:.3f}" for row in bundle.scores["detections"] if row["value"] is not None
+            )
+            yield f"    at thresholds of the other folds: {told}"
         if "soundscapes" in bundle.scores:
             found = bundle.scores["soundscapes"]
             told = ", ".join(

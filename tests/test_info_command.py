@@ -37,6 +37,7 @@ def test_everything_that_matters_is_told(fitted):
         "numpy",
         "validation: 2 folds, calibration platt",
         "lgbm on second: macro_roc_auc 0.",
+        "at thresholds of the other folds: macro_f1 0.",
         "blend: macro_roc_auc 0.",
         "classes: amecro, norcar, wooduc, zebdov",
     ):
