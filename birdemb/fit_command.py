@@ -276,6 +276,8 @@ def _print_validation(validation: Validation) -> None:
     if others:
         click.echo(f"    fitted, but not assessable: {count(len(others), 'class')}: {some(others)}")
     method = validation.calibration.method if validation.calibration is not None else "none"
+    f1 = _interval(*validation.detections.set_index("metric").loc["macro_f1", ["value", "low", "high"]])
+    click.echo(f"    F1 {f1} at thresholds of the other folds")
     click.echo(f"    Brier score {validation.brier:.4f}, calibration {method}")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,8 @@ from birdemb.command_output import count, printable, some
 from birdemb.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from birdemb.classify.bundle import Bundle
 
 __all__ = ["info"]
@@ -23,7 +25,9 @@ __all__ = ["info"]
     epilog="\b\nExamples:\n  birdemb info .birdemb/bundles/lr.birdemb\n  birdemb info model.birdemb --classes"
 )
 @click.argument("model", type=PATH)
-@click.option("--classes", is_flag=True, help="List every class, with how well it is told and its threshold.")
+@click.option(
+    "--classes", is_flag=True, help="List every class: where it was heard, how well it is told, its threshold."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 def info(model: Path, classes: bool, as_json: bool) -> None:
     """Show what MODEL, a bundle, is: its heads, classes, encoder, scores, and where it comes from."""
@@ -77,6 +81,11 @@ def _tell(model: Path, bundle: Bundle) -> Iterator[str]:
                 f"{row['metric']} {row['value']:.3f}" for row in scores["metrics"] if row["value"] is not None
             )
             yield f"    {name}: {told}"
+        if "detections" in bundle.scores:
+            told = ", ".join(
+                f"{row['metric']} {row['value']:.3f}" for row in bundle.scores["detections"] if row["value"] is not None
+            )
+            yield f"    at thresholds of the other folds: {told}"
         if "soundscapes" in bundle.scores:
             found = bundle.scores["soundscapes"]
             told = ", ".join(
@@ -85,6 +94,21 @@ def _tell(model: Path, bundle: Bundle) -> Iterator[str]:
             yield f"  on soundscapes: {found['windows']:,} windows: {told}"
     else:
         yield f"  validation: none, as {bundle.scores.get('reason', 'nothing is known of it')}"
+
+
+def _tell_folds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Give the groups with each class, and its positive windows in each fold: ``3/2/0``."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "class": [row["class"] for row in rows],
+            "groups": [str(row["groups"]) for row in rows],
+            "positives in folds": [
+                "/".join(str(value) for name, value in row.items() if name.startswith("fold_")) for row in rows
+            ],
+        }
+    )
 
 
 def _word(calibration: object) -> str:
@@ -111,6 +135,8 @@ def _list_classes(bundle: Bundle) -> list[str]:
     table = pd.DataFrame([vars(name) for name in bundle.classes]).rename(columns={"label": "class"})
     table["share of windows"] = bundle.shares
     heads = bundle.scores.get("heads", {})
+    if "classes" in bundle.scores:
+        table = table.merge(_tell_folds(bundle.scores["classes"]), on="class", how="left")
     if heads:
         # The order of names in JSON says nothing.
         own = pd.DataFrame(heads.get("blend", next(iter(heads.values())))["classes"])[
@@ -118,5 +144,6 @@ def _list_classes(bundle: Bundle) -> list[str]:
         ]
         table = table.merge(own, on="class", how="left")
     if bundle.ensemble.thresholds is not None:
-        table["threshold"] = bundle.ensemble.thresholds.threshold
+        for name in ("threshold", "low", "high"):
+            table[name] = getattr(bundle.ensemble.thresholds, name)
     return str(table.to_string(index=False, float_format="{:.3f}".format, na_rep="-")).split("\n")

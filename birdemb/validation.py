@@ -97,6 +97,9 @@ class Validation:
         without validation.
     reliability : pandas.DataFrame
         Probabilities from the same calibrations against shares of positives.
+    detections : pandas.DataFrame
+        F1 of what passes its threshold, over the assessable classes, each fold with a calibration and thresholds that
+        were learnt on the others: rows macro_f1 and micro_f1, columns as in `ScoreTable.metrics`.
     """
 
     blend: Blend
@@ -109,6 +112,7 @@ class Validation:
     scores: dict[str, ScoreTable] = field(default_factory=dict)
     brier: float = math.nan
     reliability: pd.DataFrame = field(default_factory=pd.DataFrame)
+    detections: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def summary(self, classes: Sequence[ClassName]) -> dict[str, Any]:
         """Give all of it as JSON can hold it, for the bundle.
@@ -133,6 +137,8 @@ class Validation:
             },
             "brier": _finite(self.brier),
             "calibration_error": _finite(calibration_error(self.reliability)),
+            "reliability": _as_json(self.reliability),
+            "detections": _as_json(self.detections),
         }
         if self.thresholds is not None:
             summary["thresholds"] = _as_json(self.thresholds.table([name.label for name in classes]))
@@ -212,7 +218,7 @@ def validate(
         blended, data.targets, data.weights, data.groups, rules.calibrate, assessable=assessable
     )
     probabilities = calibration.apply(blended)
-    crossed = _cross_calibrate(blended, data, folds, assessable, rules.calibrate)
+    crossed, detected = _cross_decide(blended, data, folds, assessable, rules)
     labels = [name.label for name in data.classes]
     tables = {
         name: _score(own, data, assessable, labels)
@@ -221,6 +227,7 @@ def validate(
     if len(members) > 1:
         cross_blended = cross_blend(rules.blend, scores, data.targets, weights, data.groups, folds, seed=rules.seed)
         tables["blend"] = _score(cross_blended, data, assessable, labels)
+    found = _measure(detected, data, assessable, labels).metrics
     thresholds = choose_thresholds(probabilities, data.targets, weights, data.groups, rules.threshold, seed=rules.seed)
     return Validation(
         blend=blend,
@@ -232,25 +239,35 @@ def validate(
         scores=tables,
         brier=float(np.nanmean(brier_scores(crossed, data.targets, weights))),
         reliability=reliability_table(crossed, data.targets, weights),
+        detections=found[found["metric"].str.endswith("f1")].reset_index(drop=True),
     )
 
 
-def _cross_calibrate(
+def _cross_decide(
     scores: NDArray[np.float64],
     data: TrainingData,
     folds: NDArray[np.int64],
     assessable: NDArray[np.bool_],
-    method: str,
-) -> NDArray[np.float64]:
-    """Give the probabilities of each fold with a calibration that was learnt on the other folds."""
-    probabilities = np.empty(scores.shape)
+    rules: ValidationRules,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Give each fold's probabilities and detections, with a calibration and thresholds learnt on the other folds."""
+    probabilities, detected = np.empty(scores.shape), np.zeros(scores.shape, np.bool_)
     for fold in np.unique(folds):
         rest = folds != fold
-        calibration = Calibration.learn(
-            scores[rest], data.targets[rest], data.weights[rest], data.groups[rest], method, assessable=assessable
+        targets, weights, groups = data.targets[rest], data.weights[rest], data.groups[rest]
+        calibration = Calibration.learn(scores[rest], targets, weights, groups, rules.calibrate, assessable=assessable)
+        thresholds = choose_thresholds(
+            calibration.apply(scores[rest]),
+            targets,
+            weights * assessable,
+            groups,
+            rules.threshold,
+            resamples=0,
+            seed=rules.seed,
         )
         probabilities[~rest] = calibration.apply(scores[~rest])
-    return probabilities
+        detected[~rest] = thresholds.apply(probabilities[~rest])
+    return probabilities, detected
 
 
 def weigh_corrections(
@@ -340,10 +357,17 @@ def name_members(members: Sequence[Member], data: TrainingData) -> list[str]:
 def _score(
     scores: NDArray[np.float64], data: TrainingData, assessable: NDArray[np.bool_], labels: Sequence[str]
 ) -> ScoreTable:
+    # Beyond 30 or so many scores would have the same probability: their order is kept instead.
+    scale = min(1.0, 30 / np.abs(scores[:, assessable]).max(initial=1.0))
+    return _measure(expit(scores * scale), data, assessable, labels)
+
+
+def _measure(
+    scores: NDArray[Any], data: TrainingData, assessable: NDArray[np.bool_], labels: Sequence[str]
+) -> ScoreTable:
     return score_windows(
         data.targets[:, assessable],
-        # Beyond 30 or so many scores would have the same probability: their order is kept instead.
-        expit(scores[:, assessable] * min(1.0, 30 / np.abs(scores[:, assessable]).max(initial=1.0))),
+        scores[:, assessable],
         [label for label, kept in zip(labels, assessable, strict=True) if kept],
         data.groups,
         known=data.weights[:, assessable] > 0,

@@ -15,10 +15,15 @@ from birdemb.embed.weights import locate_weights
 from birdemb.synthesis import World, make_world
 
 # No test says how long anything may take: a busy machine is no defect.
-settings.register_profile("birdemb", deadline=None)
-settings.load_profile("birdemb")
+settings.register_profile("thorough", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=20)
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before any test is read, as each takes the number of its examples from the profile unless it has its own.
+    settings.load_profile("quick" if config.option.markexpr == "not slow" else "thorough")
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ except ImportError:
 NAMES = ["lr", "lgbm"] if torch is None else ["lr", "lgbm", "mlp"]
 needs_torch = pytest.mark.skipif(torch is None, reason="torch is not installed")
 
-# Small heads: the contract does not depend on their size.
+# Small heads: the contract does not depend on their size. In one thread: several wait for each other in so small ones.
 FAST = {
     "lr": {},
     "lgbm": {"n_estimators": 20, "feature_fraction": 0.5},
-    "mlp": {"hidden": (16,), "epochs": 40, "batch_size": 32, "learning_rate": 0.01},
+    "mlp": {"hidden": (16,), "epochs": 40, "batch_size": 32, "learning_rate": 0.01, "n_jobs": 1},
 }
 
 

@@ -14,11 +14,16 @@ def run(name, *arguments):
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.slow
-def test_birds14_scores_a_head(recordings, tmp_path):
+@pytest.fixture
+def script(recordings):
     script = recordings.parent / "tools" / "make_soundscapes.py"
     if not script.is_file():
         pytest.skip(f"nothing to make soundscapes with at {script}")
+    return script
+
+
+@pytest.mark.slow
+def test_birds14_scores_a_head(recordings, script, tmp_path):
     said = run("birds14.py", "--data", recordings, "--make-soundscapes", script, "--work", tmp_path / "work",
                "--encoder", "melspec", "--head", "lr", "--soundscapes", 2)  # fmt: skip
     assert "mixed ROC-AUC" in said
@@ -42,10 +47,7 @@ def test_scale_measures_every_section(recordings, birdnet_weights):
 
 
 @pytest.mark.slow
-def test_pooling_compares_the_ways_to_hear_a_window(recordings, birdnet_weights, tmp_path):
-    script = recordings.parent / "tools" / "make_soundscapes.py"
-    if not script.is_file():
-        pytest.skip(f"nothing to make soundscapes with at {script}")
+def test_pooling_compares_the_ways_to_hear_a_window(recordings, script, birdnet_weights, tmp_path):
     said = run("pooling.py", "--data", recordings, "--make-soundscapes", script, "--work", tmp_path / "work",
                "--soundscapes", 2)  # fmt: skip
     assert said.count("one pass") == 5
@@ -63,3 +65,28 @@ def test_panns_compares_torch_and_openvino():
     said = run("panns.py", "--networks", "panns-mobilenetv2", "--rounds", 1)
     assert "ratio" in said
     assert "panns-mobilenetv2" in said
+
+
+@pytest.mark.slow
+def test_heads_are_compared_with_one_class_after_the_other():
+    said = run(
+        "heads.py", "--windows", 300, "--classes", 4, "--sample", 2, "--jobs", 1, "--head", "lr", "--head", "lgbm"
+    )
+    for part in ("times the price of one", "CPU (s)", "lgbm from scratch", "times as fast as, by predict (s):"):
+        assert part in said
+
+
+@pytest.mark.slow
+def test_priors_score_known_and_withheld_species(recordings, script, birdnet_weights, tmp_path):
+    said = run("priors.py", "--data", recordings, "--make-soundscapes", script, "--work", tmp_path / "work",
+               "--head", "lr", "--soundscapes", 2)  # fmt: skip
+    assert "mixed, withheld" in said
+    assert said.count("offset") == 4
+
+
+@pytest.mark.slow
+def test_choices_are_scored_on_real_and_on_synthetic_species(recordings, script, birdnet_weights, tmp_path):
+    said = run("choices.py", "--data", recordings, "--make-soundscapes", script, "--work", tmp_path / "work",
+               "--head", "lr", "--soundscapes", 2, "--size", "small", "--jobs", 1)  # fmt: skip
+    for part in ("demo, melspec", "effective", "sqrt+pca:64", "C=cv"):
+        assert part in said

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 from scipy.stats import rankdata
@@ -142,7 +142,6 @@ def test_the_means_by_hand():
     np.testing.assert_allclose(expit(Blend("ranks", weights).apply(members)[:, 0]), (ranks - 0.5) / 3)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(list(BLENDS)), st.floats(0.1, 500))
 def test_a_blend_is_finite_and_keeps_what_all_members_agree_on(seed, method, scale):
     rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_files import CLASSES, IDENTITY, NAMES, hear, make_bundle, make_data, make_small_head, members_of, same, wrap
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from birdemb.classify.blending import Blend
@@ -72,7 +72,6 @@ LR = make_bundle()
     identity=st.dictionaries(st.text(), JSON, max_size=4),
     shares=st.lists(st.floats(0, 1), min_size=3, max_size=3),
 )
-@settings(max_examples=40, deadline=None)
 def test_any_names_and_any_json(labels, common, identity, shares, tmp_path_factory):
     path = tmp_path_factory.mktemp("bundle") / "any.birdemb"
     bundle = Bundle(
@@ -132,7 +131,6 @@ def check_altered_bytes(name, tmp_path, step):
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
 def test_several_altered_bytes(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     write_bundle(LR, folder / "a.birdemb")

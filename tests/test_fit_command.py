@@ -87,11 +87,17 @@ def test_report_tells_what_was_fitted_and_how_well():
         "groups: 5 by author, 1 recordings without one stand alone",
         "validation: 3 folds, 3 of 3 classes assessable",
         "ROC-AUC",
+        "at thresholds of the other folds",
         "Brier score 0.",
         "bundle: .birdemb/bundles/lr-lgbm.birdemb",
     ):
         assert part in said, part
-    assert [line.split()[0] for line in said.splitlines() if ")" in line and "(0." in line] == ["lr", "lgbm", "blend"]
+    assert [line.split()[0] for line in said.splitlines() if ")" in line and "(0." in line] == [
+        "lr",
+        "lgbm",
+        "blend",
+        "F1",
+    ]
 
 
 def test_two_encoders_are_named_in_the_report():

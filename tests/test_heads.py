@@ -36,7 +36,7 @@ def data():
 # Dropout is drawn for each row, so that a row repeated is never quite the row weighted: off for the checks.
 CHECKED = [make_head("lr"), make_head("lgbm", n_estimators=50)]
 if torch is not None:
-    CHECKED.append(make_head("mlp", hidden=(32,), dropout=0.0))
+    CHECKED.append(make_head("mlp", hidden=(16,), dropout=0.0, epochs=60, learning_rate=0.01, n_jobs=1))
 
 
 def expected_failures(head):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from bundle_files import change_index, make_bundle, make_parts, make_small_head, members_of, write_raw
 from fit_files import CLASSES, IDENTITY, fit_quickly, refuse, run, strict_json, table_of, write_workspace
@@ -36,6 +37,7 @@ def test_everything_that_matters_is_told(fitted):
         "numpy",
         "validation: 2 folds, calibration platt",
         "lgbm on second: macro_roc_auc 0.",
+        "at thresholds of the other folds: macro_f1 0.",
         "blend: macro_roc_auc 0.",
         "classes: amecro, norcar, wooduc, zebdov",
     ):
@@ -46,11 +48,14 @@ def test_classes_are_listed_with_the_blend_s_scores_and_their_thresholds(fitted)
     said = run("info", fitted.path, "--classes")
     rows = {line.split()[0]: line for line in said.splitlines() if line.strip().split(" ")[0] in (*CLASSES, "zebdov")}
     table = fitted.validation.scores["blend"].classes.set_index("class")
-    for label, threshold in zip(CLASSES, fitted.validation.thresholds.threshold, strict=False):
-        values = [float(word) for word in rows[label].split()[-4:]]
-        assert values[1:3] == [round(table.loc[label, name], 3) for name in ("roc_auc", "average_precision")]
-        assert values[3] == round(threshold, 3)
-    assert rows["zebdov"].split()[-3:-1] == ["-", "-"]
+    thresholds, folds = fitted.validation.thresholds.table(fitted.bundle.labels), fitted.validation.classes
+    for label in (*CLASSES, "zebdov"):
+        groups, positives, *values = rows[label].split()[-7:]
+        (of_label,) = folds[folds["class"] == label].to_dict("records")
+        assert (int(groups), positives) == (of_label["groups"], f"{of_label['fold_0']}/{of_label['fold_1']}")
+        expected = [*table.loc[label, ["roc_auc", "average_precision"]]] if label in table.index else [np.nan] * 2
+        expected += thresholds.loc[thresholds["class"] == label, ["threshold", "low", "high"]].to_numpy()[0].tolist()
+        assert values == ["-" if np.isnan(value) else f"{value:.3f}" for value in expected]
     assert "Avis ignota" in rows["amecro"]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import (
     average_precision_score,
@@ -42,7 +42,6 @@ def predictions(draw):
     return truth, np.round(rng.random((rows, classes)), draw(st.sampled_from([1, 2, 12])))
 
 
-@settings(max_examples=60, deadline=None)
 @given(predictions(), st.integers(0, 2**32 - 1))
 def test_scores_are_scikit_learns_macro_averages(case, seed):
     truth, guess = case
@@ -161,7 +160,6 @@ def measure_by_scikit_learn(truth, scores, known, thresholds, weight):
     }
 
 
-@settings(max_examples=100, deadline=None)
 @given(cases(), st.sampled_from([0.5, 0.3]))
 def test_every_metric_is_scikit_learns(case, threshold):
     truth, scores, known, _ = case
@@ -172,7 +170,6 @@ def test_every_metric_is_scikit_learns(case, threshold):
     assert got == pytest.approx(expected, nan_ok=True)
 
 
-@settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_a_draw_is_scikit_learns_metric_with_groups_counted_several_times(case, seed):
     truth, scores, known, groups = case
@@ -188,7 +185,6 @@ def test_a_draw_is_scikit_learns_metric_with_groups_counted_several_times(case, 
         assert {name: values[number] for name, values in got.items()} == pytest.approx(expected, nan_ok=True)
 
 
-@settings(max_examples=50, deadline=None)
 @given(cases())
 def test_metrics_by_class(case):
     truth, scores, known, _ = case

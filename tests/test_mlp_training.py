@@ -12,9 +12,11 @@ torch = pytest.importorskip("torch")
 
 from birdemb.classify.mlp_losses import binary_cross_entropy, make_loss  # noqa: E402
 from birdemb.classify.mlp_training import (  # noqa: E402
+    WARM_UP,
     Examples,
     Recipe,
     _Batch,
+    _share_of_rate,
     _Tensors,
     choose_device,
     train,
@@ -123,6 +125,19 @@ def test_a_proportion_has_as_much_of_each_class_as_of_its_window():
 
 def linear(networks=1, columns=1, width=2):
     return [(np.zeros((networks, width, columns)), np.zeros((networks, columns)))]
+
+
+def test_the_rate_rises_and_then_falls_as_a_cosine():
+    shares = np.array([_share_of_rate(step, 200) for step in range(200)])
+    rise = round(200 * WARM_UP)
+    np.testing.assert_allclose(shares[:rise], np.arange(1, rise + 1) / rise)
+    optimiser = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=200 - rise)
+    for share in shares[rise:]:
+        assert share == pytest.approx(cosine.get_last_lr()[0])
+        optimiser.step()
+        cosine.step()
+    assert _share_of_rate(0, 1) == 1
 
 
 def test_a_linear_network_finds_the_optimum_with_its_offset():

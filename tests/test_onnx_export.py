@@ -197,6 +197,7 @@ def test_samples_in_and_probabilities_out(birdnet, birdnet_bundle, birdnet_weigh
     assert metadata["birdemb_version"]
 
 
+@pytest.mark.slow
 def test_encoder_gives_its_own_logits_where_heads_start_from_them(birdnet_weights, tmp_path):
     encoder = load_encoder("birdnet-2.4", weights=birdnet_weights, logits=True)
     prior = Prior.from_logits(INDICES, OWN)

@@ -177,7 +177,6 @@ def test_values_next_to_a_threshold_take_the_same_branch(dtype, num_leaves):
 TINY = st.sampled_from([0.0, 5e-36, 1e-35, 1.0000000180025095e-35, 1.1e-35])
 
 
-@settings(max_examples=300)
 @given(
     st.floats(allow_nan=False, allow_infinity=False) | TINY | TINY.map(lambda tiny: -tiny),
     st.floats(width=32, allow_nan=False, allow_infinity=False),
@@ -256,7 +255,6 @@ def test_scaling_and_linear_layers():
 POINTS = st.lists(st.integers(-400, 400), min_size=1, max_size=12, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(POINTS, min_size=1, max_size=4), st.integers(0, 2**32 - 1))
 def test_interpolation_is_numpy_s(lists, seed):
     rng = np.random.default_rng(seed)

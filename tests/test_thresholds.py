@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_score, recall_score
 
@@ -39,7 +39,6 @@ def search(probabilities, targets, weights, aim):
     return best
 
 
-@settings(max_examples=300, deadline=None)
 @given(entries(), st.sampled_from(["f1", 0.5, 0.75, 0.9, 1.0]))
 def test_as_a_search_through_all_thresholds(given_entries, aim):
     probabilities, targets, weights, _ = given_entries

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from head_data import make, make_data
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
@@ -28,7 +28,6 @@ def make_known(seed, n=600, classes=6):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 300), st.floats(0, 20))
-@settings(max_examples=50, deadline=None)
 def test_intercept_gives_the_positives_their_share(seed, spread, magnitudes):
     rng = np.random.default_rng(seed)
     targets = rng.random(50) < 0.2

@@ -21,7 +21,7 @@ def data():
 
 
 def grow_from_scratch(head, X, targets, weights, offset, rounds):
-    params = head._make_params()
+    params = {**head._make_params(), "num_threads": 1}
     start = offset + find_intercept(targets, weights, offset)
     windows = lgb.Dataset(X, label=targets, weight=weights, init_score=start, params=params)
     return shorten(lgb.train(params, windows, rounds).model_to_string())

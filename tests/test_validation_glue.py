@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from fit_files import CLASSES, FAST, IDENTITY, hear, strict_json, table_of, write_workspace
 from scipy.special import expit
+from sklearn.metrics import f1_score
 
 from birdemb.classify.blending import BLENDS, UNLEARNT, Blend, cross_blend
 from birdemb.classify.calibration import CALIBRATIONS, Calibration
 from birdemb.classify.ensemble import Member
 from birdemb.classify.folds import assessable_classes
 from birdemb.classify.heads import make_head
+from birdemb.classify.thresholds import choose_thresholds
 from birdemb.classify.validation import align_folds, score_out_of_fold
 from birdemb.errors import InputError
 from birdemb.metrics import roc_auc_by_class
@@ -135,6 +137,35 @@ def test_what_is_learnt_is_learnt_from_out_of_fold_scores(data, blend, calibrate
     assert 0 < validation.brier < 1
 
 
+def test_detections_are_judged_by_thresholds_of_the_other_folds(data):
+    members, rules = make_members("lr"), ValidationRules(cv=3)
+    validation = validate(members, data, rules)
+    folds, scores = score(data, members, rules)
+    blended = validation.blend.apply(np.stack([align_folds(own, folds) for own in scores]))
+    assessable = assessable_classes(data.targets, data.weights, folds)
+    detected = np.zeros(data.targets.shape, bool)
+    for fold in range(3):
+        rest = folds != fold
+        known = data.targets[rest], data.weights[rest], data.groups[rest]
+        calibration = Calibration.learn(blended[rest], *known, "platt", assessable=assessable)
+        thresholds = choose_thresholds(
+            calibration.apply(blended[rest]), known[0], known[1] * assessable, known[2], resamples=0
+        )
+        detected[~rest] = thresholds.apply(calibration.apply(blended[~rest]))
+    rows = validation.detections.set_index("metric")
+    known = (data.weights > 0) & assessable
+    of_classes = [
+        f1_score(data.targets[known[:, column], column], detected[known[:, column], column])
+        for column in np.flatnonzero(assessable)
+    ]
+    for metric, expected in (
+        ("macro_f1", np.mean(of_classes)),
+        ("micro_f1", f1_score(data.targets[known], detected[known])),
+    ):
+        assert rows.loc[metric, "value"] == pytest.approx(expected)
+        assert rows.loc[metric, "low"] <= expected <= rows.loc[metric, "high"]
+
+
 def test_summary_is_json_without_nan(data):
     validation = validate(make_members("lr", "lgbm"), data, ValidationRules(cv=2))
     summary = strict_json(json.dumps(validation.summary(data.classes), allow_nan=False))
@@ -142,6 +173,8 @@ def test_summary_is_json_without_nan(data):
     assert summary["assessable"] == list(CLASSES)
     assert set(summary["heads"]) == {"lr", "lgbm", "blend"}
     assert [row["class"] for row in summary["thresholds"]] == [*CLASSES, "zebdov"]
+    assert [row["metric"] for row in summary["detections"]] == ["macro_f1", "micro_f1"]
+    assert sum(row["count"] for row in summary["reliability"]) == (data.weights[:, :3] > 0).sum()
     assert {row["metric"] for row in summary["heads"]["lr"]["metrics"]} >= {"macro_roc_auc", "cmap"}
 
 

@@ -1,14 +1,17 @@
 """How long the heads take to be fitted and asked, against one classifier after the other, and in how much memory.
 
-    python tests/benchmarks/heads.py [--windows N ...] [--classes 206] [--head NAME ...] [--sample 12]
+    python tests/benchmarks/heads.py [--windows N ...] [--classes 206] [--head NAME ...] [--against NAME ...]
 
 The embeddings are synthetic and look like real ones: never negative, skewed, correlated through few factors, alike
 within a recording; a few classes have most of the recordings (Zipf's law). Each measurement has a process of its own.
 Memory is the largest resident, and before it what was resident when the fit began, the embeddings included.
 
-"one by one" is scikit-learn's `LogisticRegression`, or LightGBM with a data set of its own, for one class after the
-other, by joblib's threads, on the same matrix, weights and cores, as many as `--jobs`. Only `--sample` classes, spread
-over all frequencies, are fitted so, and the time is multiplied up; "x" is how many times faster the head is.
+Beside them, in the same run, by joblib's threads, on the same matrix, weights and cores, as many as `--jobs`, one class
+after the other: scikit-learn's `LogisticRegression` ("lr one by one"), LightGBM as it is, with as many trees of the
+same size ("lgbm one by one"), and LightGBM with all parameters of the head and a data set for each class, which gives
+the very trees of the head ("lgbm from scratch"). Only `--sample` classes, spread over all frequencies, are fitted and
+asked so, and the times are multiplied up. The tables after the first say how many times faster each head is than these.
+"CPU" is the time of all threads together, which says more than "fit" where others want the cores too.
 "lr path" fits 8 penalties over three decades (no data are divided) and, for comparison, the weakest of them by itself,
 which takes most iterations; "lr cv" chooses a penalty for each class by 5 folds. A pass is an iteration of all classes.
 """
@@ -24,6 +27,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import psutil
@@ -38,11 +42,12 @@ from birdemb.classify.logistic_solver import SharedMatrix
 from birdemb.classify.logistic_task import Task
 from birdemb.classify.reweighting import reweight
 from birdemb.classify.transform import InputTransform
+from birdemb.classify.tree_growing import find_intercept
 
 DIM, FACTORS, WINDOWS_OF_A_RECORDING = 1024, 96, 12
 PREDICTED = 8_400  # windows of 700 soundscapes of a minute
 C = 1e-3
-RIVALS = {"lr": "lr one by one", "lgbm": "lgbm one by one"}
+ALTERNATIVES = ("lr one by one", "lgbm one by one", "lgbm from scratch")
 EXTRAS = {"lr": ["lr path", "lr cv"]}
 
 
@@ -85,28 +90,59 @@ def resident(peak: bool) -> float:
     return psutil.Process().memory_info().rss / 1024**3
 
 
+class FromScratch:
+    """The trees of the head for one class, from a data set of its own."""
+
+    def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[Any]) -> FromScratch:
+        head = make_head("lgbm", random_state=0)
+        params = {**head._make_params(), "num_threads": 1}
+        start = find_intercept(y, sample_weight, np.zeros(len(y)))
+        data = lgb.Dataset(X, label=y, weight=sample_weight, init_score=np.full(len(y), start), params=params)
+        self.booster = lgb.train(params, data, head.n_estimators)
+        return self
+
+    def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
+        return self.booster.predict(X, num_threads=1)
+
+
 def fit_one_by_one(
     make: Callable[[], Any], X: NDArray[Any], targets: NDArray[np.bool_], sample: int, jobs: int
 ) -> dict[str, float]:
-    """Fit some classes, the time for all of them multiplied up."""
+    """Fit and ask some classes, the times for all of them multiplied up."""
     standardised = InputTransform.learn(X, np.ones(len(X)), "sqrt").apply(X)
     by_frequency = np.argsort(-targets.sum(axis=0), kind="stable")
     some = by_frequency[np.linspace(0, len(by_frequency) - 1, min(sample, len(by_frequency))).astype(int)]
     weights = reweight(targets[:, some], np.ones((len(X), len(some))), "balanced")
-    before, started = resident(peak=False), time.perf_counter()
+    before, clock = resident(peak=False), Clock()
+    parallel, times = Parallel(n_jobs=jobs, prefer="threads"), targets.shape[1] / len(some)
     with threadpool_limits(1, user_api="blas"):
-        Parallel(n_jobs=jobs, prefer="threads")(
+        models = parallel(
             delayed(make().fit)(standardised, targets[:, column], weights[:, place])
             for place, column in enumerate(some)
         )
-    seconds = (time.perf_counter() - started) * targets.shape[1] / len(some)
-    return {"fit (s)": seconds, "before (GB)": before, "peak (GB)": resident(peak=True), "fitted": len(some)}
+        took, peak = clock.read(times), resident(peak=True)
+        unseen, clock = np.resize(standardised, (PREDICTED, DIM)), Clock()
+        parallel(delayed(model.predict_proba)(unseen) for model in models)
+    return took | {"before (GB)": before, "peak (GB)": peak, "predict (s)": clock.read(times)["fit (s)"]}
+
+
+class Clock:
+    """The time since it was made, on the wall and of all threads of this process."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self, times: float = 1.0) -> dict[str, float]:
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return {"fit (s)": wall * times, "CPU (s)": cpu * times}
 
 
 def measure(name: str, windows: int, classes: int, sample: int, jobs: int) -> dict[str, float]:
     X, targets, recording = synthesise(windows, classes)
     if name == "lr one by one":
         return fit_one_by_one(lambda: LogisticRegression(C=C, max_iter=200), X, targets, sample, jobs)
+    if name == "lgbm from scratch":
+        return fit_one_by_one(FromScratch, X, targets, sample, jobs)
     if name == "lgbm one by one":
         params = make_head("lgbm").get_params()
         shared = {key: params[key] for key in ("n_estimators", "learning_rate", "num_leaves") if key in params}
@@ -117,27 +153,24 @@ def measure(name: str, windows: int, classes: int, sample: int, jobs: int) -> di
         standardised = InputTransform.learn(X, np.ones(windows), "sqrt").apply(X)
         weights = reweight(targets, np.ones(targets.shape), "balanced")
         path = np.repeat(C * 10 ** np.linspace(-2, 1, 8)[:, np.newaxis], classes, axis=1)
-        task, before, started = Task(targets, weights), resident(peak=False), time.perf_counter()
+        task, before, clock = Task(targets, weights), resident(peak=False), Clock()
         matrix = SharedMatrix(standardised, np.ones(windows), jobs)
-        made = time.perf_counter()
+        made = clock.read()
         found = matrix.fit(task, path, 200)
-        done = time.perf_counter()
-        peak = resident(peak=True)
+        took, peak, clock = clock.read(), resident(peak=True), Clock()
         alone = matrix.fit(task, path[-1:], 200)
-        one = made - started + time.perf_counter() - done
-        return {"fit (s)": done - started, "before (GB)": before, "peak (GB)": peak,
-                "passes": float(found.n_iter.mean(axis=1).sum()), "one (s)": one,
-                "passes of one": float(alone.n_iter.mean())}  # fmt: skip
+        one = {f"{key} of one": seconds + made[key] for key, seconds in clock.read().items()}
+        return took | one | {"before (GB)": before, "peak (GB)": peak,
+                             "passes": float(found.n_iter.mean(axis=1).sum()),
+                             "passes of one": float(alone.n_iter.mean())}  # fmt: skip
     own = {"lr": {"C": C}, "lr cv": {"C": "cv"}}.get(name, {})
     head = make_head(name.split()[0], random_state=0, n_jobs=jobs, **own)
-    before, started = resident(peak=False), time.perf_counter()
+    before, clock = resident(peak=False), Clock()
     head.fit(X, targets, groups=recording)
-    took = time.perf_counter() - started
-    peak = resident(peak=True)
-    unseen = np.resize(X, (PREDICTED, DIM))
-    started = time.perf_counter()
+    took, peak = clock.read(), resident(peak=True)
+    unseen, clock = np.resize(X, (PREDICTED, DIM)), Clock()
     head.predict_proba(unseen)
-    result = {"fit (s)": took, "before (GB)": before, "peak (GB)": peak, "predict (s)": time.perf_counter() - started}
+    result = took | {"before (GB)": before, "peak (GB)": peak, "predict (s)": clock.read()["fit (s)"]}
     return result | ({"passes": float(head.n_iter_.mean())} if hasattr(head, "n_iter_") else {})
 
 
@@ -146,6 +179,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, action="append", help="default: 20000 and 100000")
     parser.add_argument("--classes", type=int, default=206)
     parser.add_argument("--head", action="append", choices=HEADS, help="default: all")
+    parser.add_argument("--against", action="append", choices=ALTERNATIVES, help="default: all")
     parser.add_argument("--sample", type=int, default=12, help="classes that are fitted one by one")
     parser.add_argument("--jobs", type=int, default=-1)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -157,24 +191,42 @@ def main() -> None:
 
     rows = []
     for windows in args.windows or [20_000, 100_000]:
-        for head in args.head or HEADS:
-            of_head: dict[str, dict[str, Any]] = {}
-            for name in [head, *EXTRAS.get(head, []), *([RIVALS[head]] if head in RIVALS else [])]:
-                command = [sys.executable, __file__, "--measure", name, "--windows", windows, "--classes", args.classes,
-                           "--sample", args.sample, "--jobs", args.jobs]  # fmt: skip
-                done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True)
-                of_head[name] = json.loads(done.stdout)
-                print(f"{windows:,} windows, {name}: {of_head[name]['fit (s)']:.1f} s", file=sys.stderr)
-            for name, found in of_head.items():
-                if "one (s)" in found:
-                    one, passes = found.pop("one (s)"), found.pop("passes of one")
-                    print(f"{windows:,} windows: path of 8: {found['fit (s)'] / one:.2f} times the price of one "
-                          f"({found['passes']:.1f} passes against {passes:.1f})")  # fmt: skip
-                times = of_head[RIVALS[head]]["fit (s)"] / found["fit (s)"] if head in RIVALS else None
-                rows.append({"windows": windows, "what": name, **found, "x": times})
+        heads = [name for head in args.head or HEADS for name in (head, *EXTRAS.get(head, []))]
+        for name in [*heads, *(args.against or ALTERNATIVES)]:
+            command = [sys.executable, __file__, "--measure", name, "--windows", windows, "--classes", args.classes,
+                       "--sample", args.sample, "--jobs", args.jobs]  # fmt: skip
+            done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True)
+            found = json.loads(done.stdout)
+            print(f"{windows:,} windows, {name}: {found['fit (s)']:.1f} s", file=sys.stderr)
+            if "passes of one" in found:
+                wall, cpu, passes = (found.pop(f"{key} of one") for key in ("fit (s)", "CPU (s)", "passes"))
+                print(f"{windows:,} windows: path of 8: {found['fit (s)'] / wall:.2f} times the price of one, "
+                      f"{found['CPU (s)'] / cpu:.2f} in CPU time "
+                      f"({found['passes']:.1f} passes against {passes:.1f})")  # fmt: skip
+            rows.append({"windows": windows, "what": name, **found})
     print(f"{args.classes} classes of {DIM} features on {effective_n_jobs(args.jobs)} cores; {PREDICTED:,} predicted; "
           f"one by one: {min(args.sample, args.classes)} classes fitted, multiplied up to {args.classes}")  # fmt: skip
-    print(pd.DataFrame(rows).to_string(index=False, na_rep="", float_format="{:.2f}".format))
+    table = pd.DataFrame(rows)
+    show(table)
+    for column in ("fit (s)", "CPU (s)", "predict (s)"):
+        print(f"times as fast as, by {column}:")
+        show(compare(table, column))
+
+
+def compare(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Give how many times faster each head is than each alternative."""
+    rows = []
+    for windows, of_windows in table.groupby("windows"):
+        seconds = of_windows.set_index("what")[column].dropna()
+        others = [name for name in ALTERNATIVES if name in seconds]
+        rows += [
+            {"windows": windows, "what": name, **(seconds[others] / own)} for name, own in seconds.drop(others).items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def show(table: pd.DataFrame) -> None:
+    print(table.to_string(index=False, na_rep="", float_format="{:.2f}".format))
 
 
 if __name__ == "__main__":
