@@ -120,15 +120,15 @@ def test_encrypted_member_is_refused(put):
 @pytest.mark.parametrize(
     ("form", "content"),
     [
-        ("zip", b""),
-        ("zip", tarred(SAVED_MODEL)),
-        ("zip", zipped(SAVED_MODEL)[:-30]),
-        ("tar.gz", b""),
-        ("tar.gz", b"<html>"),
-        ("tar.gz", zipped(SAVED_MODEL)),
-        ("tar.gz", tarred(SAVED_MODEL)[:-30]),
-        ("tar.gz", gzip.compress(gzip.decompress(tarred(SAVED_MODEL))[:700])),
-        ("tar.gz", gzip.compress(b"no tar" * 200)),
+        pytest.param("zip", b"", id="empty zip"),
+        pytest.param("zip", tarred(SAVED_MODEL), id="tar for zip"),
+        pytest.param("zip", zipped(SAVED_MODEL)[:-30], id="zip cut short"),
+        pytest.param("tar.gz", b"", id="empty tar"),
+        pytest.param("tar.gz", b"<html>", id="page"),
+        pytest.param("tar.gz", zipped(SAVED_MODEL), id="zip for tar"),
+        pytest.param("tar.gz", tarred(SAVED_MODEL)[:-30], id="tar cut short"),
+        pytest.param("tar.gz", gzip.compress(gzip.decompress(tarred(SAVED_MODEL))[:700]), id="tar cut short inside"),
+        pytest.param("tar.gz", gzip.compress(b"no tar" * 200), id="no tar inside"),
     ],
 )
 def test_what_is_no_whole_archive_is_one_sentence(put, tmp_path, form, content):
