@@ -95,7 +95,13 @@ class PannsEncoder(NetworkEncoder):
     @cached_property
     def _model(self) -> ov.Model:
         model = read_model(self.weights_path / TRUNK_FILE, self.card)
-        model.reshape([-1, 1, self.frame_samples // HOP + 1, MEL_BANDS])
+        try:
+            model.reshape([-1, 1, self.frame_samples // HOP + 1, MEL_BANDS])
+        except RuntimeError as error:  # what OpenVINO raises where nothing would be left of the image
+            raise InputError(
+                f"{self.card.name} cannot hear windows as short as {self.window} s. Set shortest_seconds = 1.0 in its "
+                "card, so that they are padded."
+            ) from error
         return model
 
     @cached_property

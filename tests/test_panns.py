@@ -124,6 +124,12 @@ def test_windows_of_less_than_a_second_are_padded(made):
     np.testing.assert_allclose(rows, run_torch(NETWORKS[SMALL], padded)["embedding"], atol=1e-4)
 
 
+def test_windows_that_are_too_short_are_refused_where_the_card_does_not_pad_them(made):
+    card = made.card(SMALL, shortest_seconds=0.0)
+    with pytest.raises(InputError, match=r"cannot hear windows as short as 0.2 s. Set shortest_seconds = 1.0"):
+        load_encoder(str(card), window=0.2).prepare()
+
+
 def test_bf16_is_near_float32(made):
     if not has_bf16():
         pytest.skip("no bfloat16 instructions here")
@@ -144,7 +150,11 @@ def test_identity_names_the_checkpoint(made):
 
 WITHOUT_TORCH = """
 import sys
-sys.modules["torch"] = sys.modules["torchlibrosa"] = sys.modules["panns_inference"] = None
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchlibrosa", "panns_inference"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())  # SciPy would stumble over a None in sys.modules
 import numpy as np
 from birdemb.embed.encoder import load_encoder
 encoder = load_encoder(sys.argv[1], logits=True)

@@ -22,7 +22,7 @@ def test_log_mels_agree_with_librosa(samples):
     assert mels.dtype == np.float32
     assert mels.flags.c_contiguous
     assert mels.shape == (2, 1, samples // 320 + 1, 64)
-    np.testing.assert_allclose(mels, wanted, atol=1e-3)
+    np.testing.assert_allclose(mels, wanted, atol=0.01)  # dB, of some 90 below the loudest
 
 
 def test_silence_is_the_floor():
