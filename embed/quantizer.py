@@ -1,9 +1,9 @@
 """The quantization of a trunk to 8-bit integers, with NNCF.
 
 The convolutions that mix channels, where nearly all of the arithmetic is, compute with integers, and so do dense
-layers behind them. Everything else computes in float32: what stands before them, as spectrograms do that are part of the
-network; the first of them, which hears the spectrograms and loses most; depthwise convolutions, whose cost is memory and
-not arithmetic; and the small ones that squeeze and excite, in which an error would reach whole channels.
+layers behind them. Everything else computes in float32: what stands before them, as spectrograms do that are part of
+the network; the first of them, which hears the spectrograms and loses most; depthwise convolutions, whose cost is
+memory and not arithmetic; and the small ones that squeeze and excite, in which an error would reach whole channels.
 
 Weights that compute with integers get 7 of the 8 bits. Without VNNI a processor adds pairs of products in 16 bits, in
 which two full products do not fit: the network would be worse there, and another one than elsewhere. Those that compute
@@ -117,6 +117,10 @@ class Quantizer:
         pack([node for node in model.get_ordered_ops() if node.get_friendly_name() in {*found, *self._halved}], 16)
         return model
 
+    def ignored(self, numbers: Sequence[int]) -> list[str]:
+        """Name all nodes but the convolutions of these numbers."""
+        return self._others + [node.get_friendly_name() for n, node in enumerate(self.convolutions) if n not in numbers]
+
     def quantize(self, numbers: Sequence[int], inputs: Rows, *, correct_bias: bool = True) -> ov.Model:
         """Quantize the convolutions of these numbers, and store the weights of all others in fewer bits."""
         nncf = import_nncf()
@@ -128,7 +132,7 @@ class Quantizer:
                 subset_size=len(inputs),
                 # Zero points for activations, which reach from -0.28 far up; compared, it is nearer to float32.
                 preset=nncf.QuantizationPreset.MIXED,
-                ignored_scope=nncf.IgnoredScope(names=self._others + left_out, validate=False),
+                ignored_scope=nncf.IgnoredScope(names=self.ignored(numbers), validate=False),
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
                     overflow_fix=nncf.OverflowFix.ENABLE, disable_bias_correction=not correct_bias
                 ),
