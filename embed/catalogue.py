@@ -56,7 +56,7 @@ def load_card(name: str) -> Card:
     Raises
     ------
     InputError
-        If there is no encoder of that name; the message gives the nearest.
+        If there is no encoder of that name; the message gives those whose names are nearest.
 
     Examples
     --------
@@ -70,8 +70,8 @@ def load_card(name: str) -> Card:
         return card
     cards = {card.name: card for card in list_cards()}
     if name not in cards:
-        near = difflib.get_close_matches(name, cards, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
+        near = difflib.get_close_matches(name, cards)
+        hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise InputError(
             f"There is no encoder {name!r}. {hint}Encoders: {', '.join(cards)}; or the path of a card of your own, "
             f"ending in {_SUFFIX}."

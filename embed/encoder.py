@@ -30,6 +30,8 @@ _MODULES = {
     "birdnet": "birdemb.embed.birdnet:BirdNetEncoder",
     "melspec": "birdemb.embed.melspec:MelspecEncoder",
     "openvino": "birdemb.embed.openvino_encoder:OpenVinoEncoder",
+    "tflite": "birdemb.embed.tflite_encoder:TfliteEncoder",
+    "torchscript": "birdemb.embed.torchscript_encoder:TorchScriptEncoder",
 }
 
 

@@ -87,6 +87,11 @@ class NetworkEncoder(Encoder):
         heard = self.frame_seconds or self.window
         return round(max(heard, self.card.shortest_seconds) * self.card.sample_rate)
 
+    @property
+    def frames_at_once(self) -> int:
+        """How many frames `_run` is given together at the most."""
+        return 1 if self.tensors.layout == "single" else self.tensors.at_once
+
     def prepare(self) -> None:
         """As of every encoder."""
         if self._prepared:
@@ -102,8 +107,8 @@ class NetworkEncoder(Encoder):
         Parameters
         ----------
         frames : ndarray of shape (n, frame_samples), float32
-            As many as the card's `at_once` at the most, and one with the layout ``"single"``, whose output gets a
-            first axis of length 1.
+            As many as `frames_at_once` at the most; one with the layout ``"single"``, whose output gets a first axis
+            of length 1.
 
         Returns
         -------
@@ -122,11 +127,15 @@ class NetworkEncoder(Encoder):
         starts = [round(start * self.card.sample_rate) for start in self.frame_starts]
         frames = cut_frames(windows, starts, self.frame_samples)
         frames = set_level(frames, self.card.level, self.card.level_peak)
-        at_once = 1 if self.tensors.layout == "single" else self.tensors.at_once
         embeddings, logits = [], []
-        for first in range(0, len(frames), at_once):
-            part = frames[first : first + at_once]
+        for first in range(0, len(frames), self.frames_at_once):
+            part = frames[first : first + self.frames_at_once]
             rows, own = self._read(self._run(part), len(part))
+            if not (np.isfinite(rows).all() and np.isfinite(own).all()):
+                raise InputError(
+                    f"The network of {self.card.name} gives values that are no finite numbers (NaN or infinity). Some "
+                    "networks do so for digital silence, which they divide by; otherwise its weights are broken."
+                )
             embeddings.append(rows)
             logits.append(own)
         rows, own = (np.concatenate(parts) for parts in (embeddings, logits))

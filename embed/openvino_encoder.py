@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
+from openvino.preprocess import PrePostProcessor
 
 from birdemb.embed.network_encoder import Heard, NetworkEncoder
-from birdemb.embed.openvino_models import compile_model, find_output, read_model
+from birdemb.embed.openvino_models import compile_model, find_output, read_model, reason_of
 from birdemb.errors import InputError
 
 __all__ = ["OpenVinoEncoder"]
@@ -18,35 +19,71 @@ __all__ = ["OpenVinoEncoder"]
 class OpenVinoEncoder(NetworkEncoder):
     """A network that OpenVINO reads: an ONNX file, or an IR (.xml with its .bin).
 
-    The network is read and compiled when it is first used. One encoder serves one thread at a time.
+    The network is read and compiled when it is first used. One encoder serves one thread at a time. A network made for
+    a number of frames of its own is given that many, the last ones silent.
     """
+
+    @property
+    def frames_at_once(self) -> int:
+        """As many as the network was made for, else as the card says."""
+        return self._batch or super().frames_at_once
 
     @cached_property
     def _model(self) -> ov.Model:
         model = read_model(self.weights_path, self.card)
-        names = [self.tensors.input] if self.tensors.input else []
-        if len(model.inputs) != 1 or not set(names) <= model.inputs[0].names:
-            shown = ", ".join(sorted(name for port in model.inputs for name in port.names))
+        name = self.tensors.input
+        if len(model.inputs) != 1 or (name and name not in model.inputs[0].names):
+            shown = ", ".join(
+                f"{min(port.names, default='one without a name')} {port.partial_shape}" for port in model.inputs
+            )
             raise InputError(
-                f"{self.weights_path.name} has the inputs {shown}; expected one"
-                + (f", {names[0]!r}" if names else "")
-                + f", as the card of {self.card.name} says."
+                f"{self.weights_path.name} has the inputs {shown or 'none'}; expected one alone"
+                + (f", {name!r}, as the card of {self.card.name} says. Correct tensors.input in it." if name else ".")
+            )
+        if not model.inputs[0].element_type.is_real():
+            raise InputError(
+                f"{self.weights_path.name} has an input of {model.inputs[0].element_type.get_type_name()}; expected "
+                "samples as floating point numbers."
             )
         return model
 
     @cached_property
+    def _batch(self) -> int:
+        """How many frames the network was made for; 0 for any number."""
+        first = self._model.inputs[0].partial_shape
+        if self.tensors.layout == "single" or first.rank.is_dynamic or not len(first) or first[0].is_dynamic:
+            return 0
+        batch: int = first[0].get_length()
+        return batch
+
+    @cached_property
     def _request(self) -> ov.InferRequest:
         samples = self.frame_samples
-        shape = {"batch": [-1, samples], "channel": [-1, 1, samples], "single": [samples]}[self.tensors.layout]
+        batch = self._batch or -1
+        shape = {"batch": [batch, samples], "channel": [batch, 1, samples], "single": [samples]}[self.tensors.layout]
+        own = self._model.inputs[0].partial_shape
+        if not own.compatible(ov.PartialShape(shape)):
+            raise InputError(
+                f"{self.weights_path.name} has an input of shape {own}; the card of {self.card.name} gives "
+                f"{ov.PartialShape(shape)}: {self._describe_frame()}. Correct tensors.layout, frame_seconds, "
+                "sample_rate or pooling in it."
+            )
         try:
             self._model.reshape(shape)
-            return compile_model(self._model, self.precision).create_infer_request()
+            processor = PrePostProcessor(self._model)
+            # Networks with weights of half precision often want such samples too.
+            processor.input().tensor().set_element_type(ov.Type.f32)
+            return compile_model(processor.build(), self.precision).create_infer_request()
         except RuntimeError as error:  # what OpenVINO raises
             raise InputError(
-                f"The network of {self.card.name} cannot hear {self.tensors.layout} input of shape {shape}: "
-                f"{str(error).strip().splitlines()[-1]}. Correct tensors.layout, sample_rate or frame_seconds in "
-                "its card."
+                f"The network of {self.card.name} cannot hear input of shape {ov.PartialShape(shape)}: "
+                f"{self._describe_frame()} ({reason_of(error)}). Correct tensors.layout, sample_rate, frame_seconds or "
+                "shortest_seconds in its card."
             ) from error
+
+    def _describe_frame(self) -> str:
+        seconds = self.frame_samples / self.card.sample_rate
+        return f'layout "{self.tensors.layout}", {seconds:g} s at {self.card.sample_rate:,} Hz'
 
     @cached_property
     def _outputs(self) -> list[int]:
@@ -54,14 +91,16 @@ class OpenVinoEncoder(NetworkEncoder):
         return [find_output(self._model, name, self.card) for name in names]
 
     def _run(self, frames: NDArray[np.float32]) -> Heard:
-        layout = self.tensors.layout
+        layout, count = self.tensors.layout, len(frames)
+        if count < self._batch:
+            frames = np.pad(frames, ((0, self._batch - count), (0, 0)))
         given = frames[0] if layout == "single" else frames[:, None] if layout == "channel" else frames
         rows = np.ascontiguousarray(given)  # named, as a tensor that shares memory does not keep it alive
+        outputs = self._outputs  # before the request, whose model has other ones
         request = self._request
         request.set_input_tensor(0, ov.Tensor(rows, shared_memory=True))
         request.infer()
         # Copied, as OpenVINO reuses the memory of its results.
-        found = [request.get_output_tensor(index).data.astype(np.float32, copy=True) for index in self._outputs]
-        if layout == "single":
-            found = [output[None] for output in found]
+        found = [request.get_output_tensor(index).data.astype(np.float32, copy=True) for index in outputs]
+        found = [output[None] for output in found] if layout == "single" else [output[:count] for output in found]
         return Heard(found[0], found[1] if len(found) > 1 else None)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import openvino as ov
 
 from birdemb.embed.card import Card
+from birdemb.embed.onnx_files import read_onnx_contents
+from birdemb.embed.weights import weights_of
 from birdemb.errors import InputError
 
-__all__ = ["compile_model", "find_output", "read_model"]
+__all__ = ["compile_model", "find_output", "read_model", "reason_of"]
+
+_MISREAD = frozenset({"DFT (one-sided)"})
+"""Operations of ONNX that OpenVINO reads without a word and gets wrong: seen in 2026.4, whose result has an axis too
+many, so that what follows may add up the wrong numbers."""
 
 
 def read_model(path: Path, card: Card) -> ov.Model:
@@ -20,7 +26,7 @@ def read_model(path: Path, card: Card) -> ov.Model:
     ----------
     path : Path
     card : Card
-        Whose weights they are.
+        Whose weights they are. All files that hold a part of them have to be named in it, as only these are hashed.
 
     Returns
     -------
@@ -29,15 +35,40 @@ def read_model(path: Path, card: Card) -> ov.Model:
     Raises
     ------
     InputError
-        If OpenVINO cannot read it.
+        If OpenVINO cannot read it as it is meant, or it draws on files that the card does not name.
     """
+    if path.suffix != ".xml":
+        _check_onnx_file(path, card)
     try:
         return ov.Core().read_model(path)
     except RuntimeError as error:  # what OpenVINO raises
         raise InputError(
-            f"OpenVINO {ov.__version__} cannot read {path}, the weights of {card.name}: "
-            f"{str(error).strip().splitlines()[-1]}. Expected an ONNX file or an OpenVINO IR."
+            f"OpenVINO {ov.__version__} cannot read {path}, the weights of {card.name}: {reason_of(error)}. "
+            "Expected an ONNX file or an OpenVINO IR (.xml with its .bin) of which it knows every operation."
         ) from error
+
+
+def _check_onnx_file(path: Path, card: Card) -> None:
+    contents = read_onnx_contents(path)
+    named = {PurePosixPath(name) for name in weights_of(card).also}
+    for name in sorted(contents.outside):
+        place = PurePosixPath(name)
+        if not name or place.is_absolute() or ".." in place.parts or "\\" in name or ":" in name:
+            raise InputError(
+                f"{path} draws on the file {name!r}, outside its own folder, which is refused. Save it again with all "
+                "its tensors inside, or in a file beside it."
+            )
+        if place not in named:
+            raise InputError(
+                f"{path} keeps tensors in {name!r}, which the card of {card.name} does not name, so that they would "
+                f"not be checked. Write also = {sorted(contents.outside)} into its table [weights]."
+            )
+    misread = sorted(contents.operations & _MISREAD)
+    if misread:
+        raise InputError(
+            f"{path} uses the operation {misread[0]}, which OpenVINO {ov.__version__} reads otherwise than ONNX means "
+            "it. Use a conversion that computes the spectrum by a matrix product or a convolution."
+        )
 
 
 def find_output(model: ov.Model, name: str, card: Card) -> int:
@@ -47,7 +78,7 @@ def find_output(model: ov.Model, name: str, card: Card) -> int:
     ----------
     model : openvino.Model
     name : str
-        Its name, its number counted from 0, or empty for the only one.
+        Its name, its number counted from 0, or empty for the only one. Where a name is a number, it is a name.
     card : Card
 
     Returns
@@ -62,13 +93,22 @@ def find_output(model: ov.Model, name: str, card: Card) -> int:
     """
     if not name and len(model.outputs) == 1:
         return 0
-    if name.isdecimal() and int(name) < len(model.outputs):
-        return int(name)
     for number, output in enumerate(model.outputs):
         if name in output.names:
             return number
-    shown = ", ".join(min(output.names, default=str(number)) for number, output in enumerate(model.outputs))
-    raise InputError(f"The network of {card.name} has no output {name!r}, which its card names. Outputs: {shown}.")
+    if name.isdecimal() and int(name) < len(model.outputs):
+        return int(name)
+    shown = ", ".join(
+        f"{number}: {min(output.names, default='without a name')} {output.partial_shape}"
+        for number, output in enumerate(model.outputs)
+    )
+    raise InputError(
+        f"The network of {card.name} has no output {name!r}, which its card asks for. Outputs: {shown}. Write the "
+        "name or the number of the right one into its table [tensors]."
+        if name
+        else f"The network of {card.name} has {len(model.outputs)} outputs, and its card does not say which one is the "
+        f"embedding. Outputs: {shown}. Write tensors.embedding into it."
+    )
 
 
 def compile_model(model: ov.Model, precision: str, core: ov.Core | None = None) -> ov.CompiledModel:
@@ -95,3 +135,8 @@ def compile_model(model: ov.Model, precision: str, core: ov.Core | None = None) 
         "ENABLE_CPU_PINNING": False,
     }
     return (core or ov.Core()).compile_model(model, "CPU", settings)
+
+
+def reason_of(error: RuntimeError) -> str:
+    """Give what is of use to people in a message of OpenVINO's: its last line."""
+    return str(error).strip().splitlines()[-1].strip(" -.")

@@ -116,8 +116,10 @@ def parse_own_classes(content: bytes, labels: LabelFile, count: int | None, sour
 
 
 def _read_column(text: str, column: str, source: str) -> list[str]:
+    lines = text.split("\n")
+    delimiter = ";" if ";" in lines[0] and "," not in lines[0] else ","
     try:
-        rows = [row for row in csv.reader(text.split("\n"), strict=True) if row]
+        rows = [row for row in csv.reader(lines, strict=True, delimiter=delimiter) if row]
     except csv.Error as error:
         raise InputError(f"{source} is no CSV table ({error}). Delete it and get it again.") from error
     header = rows[0] if rows else []

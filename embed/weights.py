@@ -129,7 +129,7 @@ def hash_weights(path: Path, weights: Weights) -> str:
         if weights.folder:
             parts = sorted(part for pattern in _READ_BY_TENSORFLOW for part in path.glob(pattern) if part.is_file())
             return hash_json({part.relative_to(path).as_posix(): hash_file(part) for part in parts})
-        return hash_json({part: hash_file(path.with_name(part)) for part in (path.name, *weights.also)})
+        return hash_json({part: hash_file(path.parent / part) for part in (path.name, *weights.also)})
     except OSError as error:
         raise InputError(
             f"{error.filename or path} cannot be read: {error.strerror or error}. Get it again."

@@ -35,6 +35,24 @@ def write_card(folder: Path, like: str, file: str, *, name: str = "own", **chang
     return path
 
 
+def own_card(folder: Path, file: str = "own.onnx", *, tensors: dict | None = None, **changes) -> str:
+    """Write a card about `onnx_networks.NETWORK`, of whatever kind, and give its path as users do."""
+    tensors = {"input": "waveform", "embedding": "embedding", "logits": "label", "scale": 1.0, "shift": 0.0} | (
+        tensors or {}
+    )
+    plain = {
+        "kind": "openvino",
+        "sample_rate": 1000,
+        "frame_seconds": 1.0,
+        "dim": 8,
+        "classes": 5 if tensors["logits"] else 0,
+        "level": "none",
+        "level_peak": 0.0,
+        "labels": None,
+    }
+    return str(write_card(folder, "perch-2-onnx", file, tensors=tensors, **plain | changes))
+
+
 def _to_toml(entries: dict) -> str:
     tables = {key: value for key, value in entries.items() if isinstance(value, dict)}
     lines = [

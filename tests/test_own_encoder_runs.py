@@ -1,0 +1,89 @@
+"""An encoder that a user brings, through the commands: a card and an ONNX file, on real audio files."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from card_files import own_card
+from fit_files import copy_world, refuse, run
+from onnx_networks import Network
+
+from birdemb.embed.recordings import find_recordings
+from birdemb.embed.windows import WindowGrid, stream_windows
+
+NETWORK = Network.random(dim=32, classes=7)
+
+
+@pytest.fixture
+def place(world, tmp_path, monkeypatch):
+    """A folder with recordings, soundscapes, and in own/ a card and its network."""
+    folder = copy_world(world, tmp_path / "place")
+    (folder / "own").mkdir()
+    NETWORK.write(folder / "own" / "own.onnx")
+    own_card(folder / "own", sample_rate=32_000, frame_seconds=2.0, dim=32, classes=7, level="peak", level_peak=0.5)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_embed_fit_and_predict_with_a_card(place, monkeypatch, tmp_path):
+    said = run("embed", "data", "--encoder", "own/own.toml", "--dtype", "float32", "--jobs", 2)
+    assert "own" in said
+    run("cache", "export", "-o", "embeddings.npz")
+    with np.load("embeddings.npz") as exported:
+        rows = exported["embeddings"]
+    windows = []
+    for recording in find_recordings(place / "data").recordings:
+        windows += [part for part, _ in stream_windows(recording, 32_000, WindowGrid(5.0, 5.0))]
+    windows = np.concatenate(windows)
+    frames = [windows[:, start : start + 64_000].astype(np.float64) for start in (0, 48_000, 96_000)]
+    peaks = [np.abs(part).max(axis=1, keepdims=True) for part in frames]  # 0 where a tail was padded
+    levelled = [part / np.where(peak, peak, 1) * 0.5 for part, peak in zip(frames, peaks, strict=True)]
+    expected = np.mean([NETWORK.embed(part) for part in levelled], axis=0)
+    rows, expected = (values[values.mean(axis=1).argsort()] for values in (rows, expected))
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    run("fit", "--head", "lr", "--jobs", 1)
+    run("predict", "soundscapes", "-o", "submission.csv", "--jobs", 1)
+    table = pd.read_csv("submission.csv", index_col="row_id")
+    assert len(table) == len(pd.read_csv("truth.csv"))
+    assert ((table > 0) & (table < 1)).all(axis=None)
+    assert (table.std() > 0).all()
+
+    # On another machine: the bundle, and a folder of weights that holds the card and the network.
+    other = tmp_path / "other"
+    other.mkdir()
+    (bundle,) = (place / ".birdemb" / "bundles").glob("*.birdemb")
+    shutil.copy(bundle, other / "model.birdemb")
+    shutil.move(place / "own", other / "weights")
+    monkeypatch.chdir(other)
+    predict = ("predict", place / "soundscapes", "--model", "model.birdemb", "-o", "again.csv", "--jobs", 1)
+    assert "no encoder 'own'" in refuse(*predict)
+    monkeypatch.setenv("BIRDEMB_MODELS", str(other / "weights"))
+    run(*predict)
+    pd.testing.assert_frame_equal(pd.read_csv("again.csv", index_col="row_id"), table)
+
+    # Another network under the same name is not taken for it.
+    Network.random(dim=32, classes=7, seed=1).write(other / "weights" / "own.onnx")
+    assert "weights" in refuse(*predict)
+
+
+def test_bad_cards_are_one_line_each(place):
+    def embed(card):
+        return refuse("embed", "data", "--encoder", card, "--jobs", 1)
+
+    assert "There is no encoder 'birdnet-24'. Did you mean 'birdnet-2.4'" in embed("birdnet-24")
+    assert "The card none.toml cannot be read: No such file" in embed("none.toml")
+    (place / "own" / "own.onnx").rename(place / "own" / "gone.onnx")
+    said = run("embed", "data", "--encoder", "own/own.toml", "--jobs", 1, status=1)  # with a list of ways to get them
+    assert "The weights of own are not on this machine." in said
+    assert "put own.onnx beside the card" in said
+    (place / "own" / "gone.onnx").rename(place / "own" / "own.onnx")
+    card = place / "own" / "own.toml"
+    text = card.read_text()
+    card.write_text(text.replace("dim = 32", "dim = 33"))
+    assert "expected a width of 33" in embed("own/own.toml")
+    card.write_text(text.replace("dim = 32", "width = 32"))
+    assert "unknown key 'width'" in embed("own/own.toml")
+    card.write_text(text.replace("[tensors]", "[tensors"))
+    assert "is no TOML" in embed("own/own.toml")
