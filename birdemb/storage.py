@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,16 @@ from typing import Any
 
 from birdemb.errors import BirdembError, InputError
 
-__all__ = ["check_writable", "hash_file", "hash_json", "read_json", "replace_atomically", "sync_folder", "write_json"]
+__all__ = [
+    "check_writable",
+    "hash_file",
+    "hash_json",
+    "read_json",
+    "replace_atomically",
+    "replace_folder_atomically",
+    "sync_folder",
+    "write_json",
+]
 
 
 @contextmanager
@@ -61,6 +71,63 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder_atomically(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`, and move it to where that is once the block has ended well.
+
+    An older one is replaced whole. The files reach the disk before the folder gets its name.
+
+    Parameters
+    ----------
+    folder : Path
+        Its parents are made if need be.
+
+    Yields
+    ------
+    Path
+        Where to write files.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made or written to, or the disk is full.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "network"
+    >>> with replace_folder_atomically(target) as temporary:
+    ...     _ = (temporary / "answer.txt").write_text("42")
+    >>> [path.name for path in target.iterdir()]
+    ['answer.txt']
+    """
+    made = uuid.uuid4().hex
+    temporary, old = folder.parent / f".{made}.partial", folder.parent / f".{made}.old"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.iterdir():
+            with path.open("rb+") as written:  # Windows syncs no file that is open for reading alone
+                os.fsync(written.fileno())
+        sync_folder(temporary)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+        sync_folder(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if isinstance(error, BirdembError):
+            raise
+        raise _cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_writable(path: Path) -> None:

@@ -97,7 +97,7 @@ class BirdNetEncoder(Encoder):
 
     def _make_passes(self, seconds: float) -> Passes:
         samples = round(seconds * self.card.sample_rate)
-        return Passes(self._weights_file, samples, self.card.network_dim, self.precision, self.quantized)
+        return Passes(self._weights_file, samples, self.card.network_dim, self.arithmetic, self.quantized)
 
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         return pool_rows(self._hear(windows, self._passes, self.frame_starts), self.card.pooling)

@@ -139,7 +139,8 @@ class Tensors:
         Names of its outputs, or their numbers, counted from 0 as text; empty `embedding` for the only one, empty
         `logits` for a network without any.
     call : str
-        Of a SavedModel: the signature or the method to call; empty to call the model itself.
+        Of a SavedModel: the signature or the method to call; empty to call the model itself. Of PANNs: which of their
+        networks it is, such as ``"Cnn14"``.
     layout : str
         Of its input: ``"batch"`` for shape (frames, samples), ``"channel"`` for (frames, 1, samples), ``"single"`` for
         (samples,), one frame at a time.

@@ -30,6 +30,7 @@ _MODULES = {
     "birdnet": "birdemb.embed.birdnet:BirdNetEncoder",
     "melspec": "birdemb.embed.melspec:MelspecEncoder",
     "openvino": "birdemb.embed.openvino_encoder:OpenVinoEncoder",
+    "panns": "birdemb.embed.panns:PannsEncoder",
     "tflite": "birdemb.embed.tflite_encoder:TfliteEncoder",
     "torchscript": "birdemb.embed.torchscript_encoder:TorchScriptEncoder",
 }
@@ -84,6 +85,39 @@ class Encoder(ABC):
         self.precision = precision
         self.quantized = _find_quantized(card, weights, precision)
         self.logits_width = card.classes if logits else 0
+
+    @classmethod
+    def find_weights(cls, card: Card, chosen: Path | None = None) -> FoundWeights | None:
+        """Find an encoder's weights on this machine, else get them, and check them.
+
+        Parameters
+        ----------
+        card : Card
+        chosen : Path, optional
+            The weights, or a folder with them; where to look without it says `birdemb.embed.weights.find_weights`.
+
+        Returns
+        -------
+        FoundWeights or None
+            None for an encoder that has none.
+
+        Raises
+        ------
+        MissingWeightsError
+            If they are nowhere; the message says how to get them.
+        InputError
+            If what was found is something else, or weights were chosen for an encoder that has none.
+        """
+        if card.weights is None and chosen is None:
+            return None
+        from birdemb.embed.weights import find_weights  # not needed without weights
+
+        return find_weights(card, chosen)
+
+    @property
+    def arithmetic(self) -> str:
+        """What its network computes in, beside integers: ``"f32"`` or ``"bf16"``."""
+        return "bf16" if self.precision == "bf16" else "f32"
 
     @property
     def own_logits(self) -> int:
@@ -299,13 +333,12 @@ def load_encoder(
     card = load_card(name)
     if pooling is not None:
         card = with_pooling(card, pooling)
-    found = None
-    if card.weights is not None or weights is not None:
-        from birdemb.embed.weights import find_weights  # not needed without weights
-
-        found = find_weights(card, weights)
-    module, _, kind = _MODULES[card.kind].partition(":")
-    encoder: Encoder = getattr(import_module(module), kind)(
-        card, window=window, weights=found, precision=resolve_precision(card, precision), logits=logits
+    module, _, name_of_kind = _MODULES[card.kind].partition(":")
+    kind: type[Encoder] = getattr(import_module(module), name_of_kind)
+    return kind(
+        card,
+        window=window,
+        weights=kind.find_weights(card, weights),
+        precision=resolve_precision(card, precision),
+        logits=logits,
     )
-    return encoder

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,9 +14,9 @@ from birdemb.embed.card import Card
 from birdemb.embed.quantization_record import QuantizationReport, Timing
 from birdemb.embed.quantized import FORMAT, GRAPH_FILE, RECORD_FILE, TENSORS_FILE, name_files
 from birdemb.errors import InputError
-from birdemb.storage import hash_file, read_json, write_json
+from birdemb.storage import hash_file, read_json, replace_folder_atomically, write_json
 
-__all__ = ["replace_folder", "weigh", "write_network"]
+__all__ = ["weigh", "write_network"]
 
 _RECORDED_PACKAGES = ("nncf", "numpy", "openvino")
 
@@ -61,7 +56,7 @@ def write_network(
     target = report.folder
     if target is None:
         raise ValueError("the report names no folder")
-    with replace_folder(target) as temporary:
+    with replace_folder_atomically(target) as temporary:
         size = _save(model, temporary)
         hashes = {file: hash_file(temporary / file) for file in (GRAPH_FILE, TENSORS_FILE)}
         report = replace(report, sha256=name_files(hashes), bytes=size, float_bytes=float_bytes)
@@ -103,27 +98,3 @@ def _installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:  # only int8 needs NNCF
         return None
-
-
-@contextmanager
-def replace_folder(target: Path) -> Iterator[Path]:
-    """Give a folder beside `target` that gets its name once the block has ended well, in the place of an older one."""
-    made = uuid.uuid4().hex
-    temporary, old = target.parent / f".{made}.partial", target.parent / f".{made}.old"
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        if target.exists():
-            target.rename(old)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

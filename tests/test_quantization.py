@@ -1,6 +1,5 @@
 """Int8 networks: the windows they are made of, how near they are, and that no other is ever taken for one."""
 
-import contextlib
 import json
 import shutil
 import sys
@@ -18,7 +17,6 @@ from birdemb.embed import quantization
 from birdemb.embed.calibration import choose_diverse, choose_windows
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.quantization import Judge, quantize_encoder
-from birdemb.embed.quantization_files import replace_folder
 from birdemb.embed.quantization_record import Gate
 from birdemb.embed.quantizer import Quantizer
 from birdemb.embed.recordings import find_recordings
@@ -340,16 +338,3 @@ def test_rows_are_chosen_once_and_the_farthest_first(rows, count, seed, silent):
         nearness = (unit @ unit[chosen[:position]].T).max(axis=1)
         rest = [row for row in range(rows) if row not in chosen[:position]]
         assert nearness[chosen[position]] <= nearness[rest].min() + 1e-6
-
-
-def test_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "network"
-    for content in ("first", "second"):
-        with replace_folder(target) as temporary:
-            (temporary / "file").write_text(content)
-        assert (target / "file").read_text() == content
-    with contextlib.suppress(KeyboardInterrupt), replace_folder(target) as temporary:
-        (temporary / "file").write_text("third")
-        raise KeyboardInterrupt
-    assert (target / "file").read_text() == "second"
-    assert list(tmp_path.iterdir()) == [target]

@@ -1,5 +1,6 @@
 """Files that are never half-written, and hashes."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,7 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from birdemb.errors import InputError
-from birdemb.storage import check_writable, hash_file, hash_json, read_json, replace_atomically, write_json
+from birdemb.storage import (
+    check_writable,
+    hash_file,
+    hash_json,
+    read_json,
+    replace_atomically,
+    replace_folder_atomically,
+    write_json,
+)
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 JSON_VALUES = st.recursive(
@@ -175,3 +184,25 @@ def test_different_json_has_a_different_hash(other):
 def test_json_cannot_hold_what_is_not_finite(value):
     with pytest.raises(ValueError, match="JSON"):
         hash_json({"a": value})
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "network"
+    for content in ("first", "second"):
+        with replace_folder_atomically(target) as temporary:
+            (temporary / "file").write_text(content)
+        assert (target / "file").read_text() == content
+    with contextlib.suppress(KeyboardInterrupt), replace_folder_atomically(target) as temporary:
+        (temporary / "file").write_text("third")
+        raise KeyboardInterrupt
+    assert (target / "file").read_text() == "second"
+    assert names(tmp_path) == ["network"]
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with (
+        pytest.raises(InputError, match=r"Cannot write .*network: Not a directory"),
+        replace_folder_atomically(tmp_path / "file" / "network"),
+    ):
+        pass

@@ -1,0 +1,180 @@
+"""PANNs: networks that learned the 527 classes of sounds of AudioSet, run in OpenVINO without torch."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from birdemb.embed.card import Card
+from birdemb.embed.converted import FRONT_END_FILE, TRUNK_FILE, find_converted, is_converted, name_folder
+from birdemb.embed.frames import set_level
+from birdemb.embed.network_encoder import Heard, NetworkEncoder
+from birdemb.embed.openvino_models import compile_model, find_output, read_model
+from birdemb.embed.places import user_folder, weights_folder
+from birdemb.embed.trunk import Trunk
+from birdemb.embed.weights import FoundWeights, check_weights, find_weights, locate_weights
+from birdemb.errors import InputError
+
+__all__ = ["EMBEDDING", "LOGITS", "NETWORKS", "SAMPLE_RATE", "PannsEncoder", "name_network"]
+
+NETWORKS = ("Cnn14", "MobileNetV1", "MobileNetV2")
+EMBEDDING, LOGITS = "embedding", "logits"
+"""The outputs of a converted network."""
+
+SAMPLE_RATE = 32_000
+"""In Hz: the only one that these networks' mel bands are for."""
+
+
+class PannsEncoder(NetworkEncoder):
+    """A network of PANNs, converted from torch to OpenVINO when it is first wanted.
+
+    The network is read and compiled when it is first used. One encoder serves one thread at a time. The front end
+    computes in float32 whatever the precision, as powers of spectrograms span ten decades.
+
+    Raises
+    ------
+    InputError
+        If the card says what none of these networks does.
+    """
+
+    @classmethod
+    def find_weights(cls, card: Card, chosen: Path | None = None) -> FoundWeights | None:
+        """Find the converted network, else the checkpoint, and convert that.
+
+        The converted network is looked for beside the checkpoint and in the folders of weights. It is written beside
+        the checkpoint, or into the folder of weights where that may not be written to.
+
+        Parameters
+        ----------
+        card : Card
+        chosen : Path, optional
+            A checkpoint, a converted network, or a folder that holds either.
+
+        Returns
+        -------
+        FoundWeights
+            The converted network's folder, with the hash of the checkpoint that it was made of.
+
+        Raises
+        ------
+        MissingWeightsError
+            If neither is anywhere.
+        MissingDependencyError
+            If there is only a checkpoint, and torch is not installed to convert it.
+        InputError
+            If what was found is altered, or is no checkpoint of the card's network.
+        """
+        name_network(card)
+        if chosen is not None and is_converted(chosen):
+            found = find_converted(card, [chosen])
+            if found is None:
+                raise InputError(f"{chosen} was made of other weights than the card of {card.name} names.")
+            return found
+        checkpoint = _find_checkpoint(card, chosen)
+        places = [checkpoint.path.parent] if checkpoint is not None else []
+        places += [chosen] if chosen is not None else []
+        places += [card.place.parent] if card.place is not None else []
+        folders = [name_folder(card, place) for place in (*places, weights_folder(), user_folder())]
+        found = find_converted(card, folders, checkpoint.sha256 if checkpoint is not None else "")
+        if found is not None:
+            return found
+        checkpoint = checkpoint or find_weights(card, chosen)
+        from birdemb.embed.panns_conversion import convert_checkpoint  # heavy, and wanted once
+
+        beside = checkpoint.path.parent
+        target = name_folder(card, beside if os.access(beside, os.W_OK) else weights_folder())
+        convert_checkpoint(card, checkpoint, target)
+        return find_converted(card, [target], checkpoint.sha256)
+
+    def read_trunk(self) -> Trunk:
+        """As of every encoder: all that stands behind the spectrograms."""
+        embedding = find_output(self._trunk_model, self.tensors.embedding, self.card)
+        self._trunk_model.reshape(self._front_end.model_outputs[0].partial_shape)
+        return Trunk(
+            model=self._trunk_model,
+            core=ov.Core(),
+            seconds=self.frame_samples / self.card.sample_rate,
+            samples=self.frame_samples,
+            look=self._look,
+            embedding=embedding,
+            pool=self._pool,
+            at_once=self.frames_at_once,
+        )
+
+    def _look(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute the spectrograms of frames, as many at once as in a real run."""
+        levelled = set_level(frames, self.card.level, self.card.level_peak)
+        spectrograms = []
+        for first in range(0, len(levelled), self.frames_at_once):
+            self._front_end.infer([np.ascontiguousarray(levelled[first : first + self.frames_at_once])])
+            spectrograms.append(self._front_end.get_output_tensor(0).data.copy())
+        return np.concatenate(spectrograms)
+
+    @cached_property
+    def _front_end(self) -> ov.InferRequest:
+        model = read_model(self.weights_path / FRONT_END_FILE, self.card)
+        model.reshape([-1, self.frame_samples])
+        return compile_model(model, "f32").create_infer_request()
+
+    @cached_property
+    def _trunk_model(self) -> ov.Model:
+        if self.quantized is not None:
+            return self.quantized.read(ov.Core())
+        return read_model(self.weights_path / TRUNK_FILE, self.card)
+
+    @cached_property
+    def _trunk(self) -> ov.InferRequest:
+        shape = self._front_end.model_outputs[0].partial_shape
+        self._trunk_model.reshape(shape)
+        return compile_model(self._trunk_model, self.arithmetic).create_infer_request()
+
+    @cached_property
+    def _outputs(self) -> list[int]:
+        names = [self.tensors.embedding, *([self.tensors.logits] if self.logits_width else [])]
+        return [find_output(self._trunk_model, name, self.card) for name in names]
+
+    def _run(self, frames: NDArray[np.float32]) -> Heard:
+        rows = np.ascontiguousarray(frames)  # named, as a tensor that shares memory does not keep it alive
+        self._front_end.set_input_tensor(0, ov.Tensor(rows, shared_memory=True))
+        self._front_end.infer()
+        self._trunk.set_input_tensor(0, self._front_end.get_output_tensor(0))
+        self._trunk.infer()
+        # Copied, as OpenVINO reuses the memory of its results.
+        found = [self._trunk.get_output_tensor(index).data.astype(np.float32, copy=True) for index in self._outputs]
+        return Heard(found[0], found[1] if len(found) > 1 else None)
+
+
+def name_network(card: Card) -> str:
+    """Give which of PANNs' networks a card is about.
+
+    Raises
+    ------
+    InputError
+        If it says what none of them does.
+    """
+    tensors = card.tensors
+    if tensors is None or tensors.call not in NETWORKS:
+        called = repr(tensors.call) if tensors is not None else "missing"
+        raise InputError(f"The card of {card.name} has tensors.call {called}; expected {' or '.join(NETWORKS)}.")
+    if card.sample_rate != SAMPLE_RATE or tensors.layout != "batch":
+        raise InputError(
+            f"The card of {card.name} has sample_rate = {card.sample_rate} and tensors.layout = {tensors.layout!r}; "
+            f"expected {SAMPLE_RATE} and 'batch', as PANNs' {tensors.call} hears nothing else."
+        )
+    return tensors.call
+
+
+def _find_checkpoint(card: Card, chosen: Path | None) -> FoundWeights | None:
+    """Find a checkpoint on this machine, and check it; nothing is downloaded."""
+    if chosen is None:
+        found = locate_weights(card)
+        return check_weights(found, card) if found is not None else None
+    if chosen.is_dir() and is_converted(name_folder(card, chosen)) and card.weights is not None:
+        found = chosen / card.weights.file
+        return check_weights(found, card) if found.is_file() else None
+    return find_weights(card, chosen)
