@@ -10,16 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import onnx_networks
+import panns_checkpoints
 import tflite_networks
 from card_files import write_card
 
 from birdemb.embed.catalogue import load_card
 
-BUILDERS: dict[str, Callable[[Path], None]] = {**onnx_networks.BUILDERS, **tflite_networks.BUILDERS}
+BUILDERS: dict[str, Callable[[Path], None]] = {
+    **onnx_networks.BUILDERS,
+    **panns_checkpoints.BUILDERS,
+    **tflite_networks.BUILDERS,
+}
 """By the name of the card: what writes the weights, as a file or a folder of this path. Each kind's are in a file of
 their own, which imports its framework only when it builds."""
 
-SLOW_KINDS = ("savedmodel",)
+SLOW_KINDS = ("panns", "savedmodel")
 """Whose framework alone takes seconds to import."""
 
 

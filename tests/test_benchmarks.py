@@ -55,3 +55,11 @@ def test_pooling_compares_the_ways_to_hear_a_window(recordings, birdnet_weights,
 def test_cache_measures_an_index(tmp_path):
     said = run("cache.py", "--windows", 20_000, "--folder", tmp_path / "cache")
     assert "gather" in said
+
+
+@pytest.mark.slow
+def test_panns_compares_torch_and_openvino():
+    pytest.importorskip("torchlibrosa")
+    said = run("panns.py", "--networks", "panns-mobilenetv2", "--rounds", 1)
+    assert "ratio" in said
+    assert "panns-mobilenetv2" in said

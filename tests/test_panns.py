@@ -1,0 +1,344 @@
+"""PANNs: true architectures with random numbers, through the code that a user's weights go through."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import panns_checkpoints
+import pytest
+from card_files import write_card
+from panns_checkpoints import NETWORKS, list_tensors, make_tensors, write_checkpoint
+
+from birdemb.embed.catalogue import load_card
+from birdemb.embed.encoder import load_encoder
+from birdemb.embed.panns import name_network
+from birdemb.embed.precision import has_bf16
+from birdemb.errors import InputError, MissingDependencyError, MissingWeightsError
+
+pytestmark = pytest.mark.slow  # torch alone takes seconds to import
+
+SMALL = "panns-mobilenetv2"
+PARAMETERS = {"Cnn14": 80_753_615, "MobileNetV1": 4_796_303, "MobileNetV2": 4_075_343}
+"""As the authors count them: Kong et al. (2020), table XII. The front end is none of them."""
+
+PUBLISHED = {
+    "MobileNetV1": [[12.289513, 0, 3.176457, 2.876874, 9.516225, 21.187958],
+                    [13.685325, 0, 5.374227, 1.637071, 12.176133, 31.323908]],
+    "MobileNetV2": [[1.328186, 0, 9.519788, 1.896891, 0, 0],
+                    [0.897008, 0, 10.411436, 3.587676, 0, 0]],
+}  # fmt: skip
+"""The first values of what the published source gave with these tensors for two windows of noise."""
+
+
+class Made:
+    """A checkpoint of each network, and the card beside it; none is made before it is asked for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def card(self, like, **changes):
+        place = self.folder / like
+        if not place.exists():
+            place.mkdir()
+            write_checkpoint(place / "weights.pth", NETWORKS[like])
+        return write_card(place, like, "weights.pth", **changes)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return Made(tmp_path_factory.mktemp("panns"))
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A card whose files a test may spoil: the small network's, converted."""
+    load_encoder(str(made.card(SMALL)))
+    shutil.copytree(made.folder / SMALL, tmp_path / "copy")
+    return tmp_path / "copy" / "own.toml"
+
+
+def make_windows(seconds=5.0):
+    windows = np.random.default_rng(1).normal(0, 0.05, (2, round(seconds * 32_000))).astype(np.float32)
+    windows[1, windows.shape[1] // 2 :] *= 10
+    return windows
+
+
+def run_torch(name, samples):
+    """Give what torch gives: Cnn14 from its package, the others from here, which another test compares."""
+    import torch
+
+    from birdemb.embed.panns_networks import make_network
+    from birdemb.embed.panns_package import import_networks
+
+    network = import_networks().Cnn14(32_000, 1024, 320, 64, 50, 14_000, 527) if name == "Cnn14" else make_network(name)
+    network.load_state_dict({key: torch.from_numpy(np.asarray(tensor)) for key, tensor in make_tensors(name).items()})
+    with torch.no_grad():
+        given = network.eval()(torch.from_numpy(samples))
+        return {"logits": network.fc_audioset(given["embedding"]).numpy()} | {k: v.numpy() for k, v in given.items()}
+
+
+@pytest.mark.parametrize("network", PARAMETERS)
+def test_every_tensor_of_the_published_checkpoint_has_its_place(network):
+    from birdemb.embed.panns_networks import make_network
+
+    made = make_network(network)
+    assert {name: tuple(tensor.shape) for name, tensor in made.state_dict().items()} == list_tensors(network)
+    learned = [part.numel() for name, part in made.named_parameters() if name not in panns_checkpoints.FRONT_END]
+    assert sum(learned) == PARAMETERS[network]
+    assert not any(part.training for part in made.modules())
+
+
+@pytest.mark.parametrize("network", PUBLISHED)
+def test_networks_give_what_the_published_source_gives(network):
+    rows = run_torch(network, make_windows())["embedding"]
+    np.testing.assert_allclose(rows[:, :6], PUBLISHED[network], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_converted_network_agrees_with_torch(made, name):
+    windows = make_windows()
+    encoder = load_encoder(str(made.card(name)), logits=True)
+    rows, logits = encoder.encode_with_logits(windows)
+    wanted = run_torch(NETWORKS[name], windows)
+    np.testing.assert_allclose(rows, wanted["embedding"], atol=1e-4)
+    np.testing.assert_allclose(logits, wanted["logits"], atol=1e-4)
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    np.testing.assert_allclose(probabilities, wanted["clipwise_output"], atol=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0, 10.01])
+def test_one_conversion_serves_windows_of_any_length(made, seconds):
+    windows = make_windows(seconds)
+    rows = load_encoder(str(made.card(SMALL)), window=seconds).encode(windows)
+    np.testing.assert_allclose(rows, run_torch(NETWORKS[SMALL], windows)["embedding"], atol=1e-4)
+
+
+def test_windows_of_less_than_a_second_are_padded(made):
+    windows = make_windows(0.25)
+    rows = load_encoder(str(made.card(SMALL)), window=0.25).encode(windows)
+    padded = np.pad(windows, ((0, 0), (0, 24_000)))
+    np.testing.assert_allclose(rows, run_torch(NETWORKS[SMALL], padded)["embedding"], atol=1e-4)
+
+
+def test_bf16_is_near_float32(made):
+    if not has_bf16():
+        pytest.skip("no bfloat16 instructions here")
+    card = str(made.card(SMALL, name="own-bf16", precisions=["f32", "bf16"]))
+    exact, near = (load_encoder(card, precision=precision).encode(make_windows()) for precision in ("f32", "bf16"))
+    cosine = (exact * near).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
+    assert cosine.min() > 0.99
+
+
+def test_identity_names_the_checkpoint(made):
+    import hashlib
+
+    card = made.card(SMALL)
+    identity = load_encoder(str(card)).identity
+    assert identity["weights_sha256"] == hashlib.sha256((card.parent / "weights.pth").read_bytes()).hexdigest()
+    assert identity["tensors.call"] == "MobileNetV2"
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = sys.modules["torchlibrosa"] = sys.modules["panns_inference"] = None
+import numpy as np
+from birdemb.embed.encoder import load_encoder
+encoder = load_encoder(sys.argv[1], logits=True)
+rows, logits = encoder.encode_with_logits(np.load(sys.argv[2]))
+np.save(sys.argv[3], rows)
+print(encoder.weights_sha256)
+"""
+
+
+@pytest.mark.parametrize("place", ["beside the card", "BIRDEMB_MODELS"])
+def test_prediction_needs_neither_torch_nor_the_checkpoint(copied, tmp_path, monkeypatch, place):
+    encoder = load_encoder(str(copied))
+    (copied.parent / "weights.pth").unlink()
+    card = copied
+    if place == "BIRDEMB_MODELS":
+        monkeypatch.setenv(place, str(copied.parent))
+        card = copied.rename(tmp_path / "own.toml")
+    np.save("windows.npy", make_windows())
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, card, "windows.npy", "rows.npy"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    np.testing.assert_array_equal(np.load("rows.npy"), encoder.encode(make_windows()))
+    assert said.strip() == encoder.weights_sha256
+
+
+def test_without_torch_and_without_a_conversion_the_extra_is_named(made, tmp_path, monkeypatch):
+    shutil.copy(made.card(SMALL).with_name("weights.pth"), tmp_path / "weights.pth")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in ("panns_networks", "panns_conversion"):
+        monkeypatch.delitem(sys.modules, f"birdemb.embed.{module}", raising=False)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'birdemb\[torch\]'"):
+        load_encoder(str(write_card(tmp_path, SMALL, "weights.pth")))
+    assert not list(tmp_path.glob("own-openvino*"))
+
+
+def test_without_checkpoint_and_without_a_conversion_ways_to_get_it_are_told(tmp_path):
+    with pytest.raises(MissingWeightsError, match=r"put weights.pth beside the card"):
+        load_encoder(str(write_card(tmp_path, SMALL, "weights.pth")))
+
+
+WATCHED = """
+import sys
+started = []
+def watch(event, details):
+    if event.startswith(("socket.", "subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system")):
+        started.append((event, details))
+sys.addaudithook(watch)
+from birdemb.embed.encoder import load_encoder
+load_encoder(sys.argv[1]).prepare()
+assert "torch" in sys.modules
+assert "panns_inference" not in sys.modules
+assert not started, started
+"""
+
+
+def test_conversion_starts_no_process_and_opens_no_socket(made, tmp_path):
+    """Importing panns-inference starts wget where the home has no labels of its own, and matplotlib looks for fonts."""
+    shutil.copy(made.card("panns-cnn14").with_name("weights.pth"), tmp_path / "weights.pth")
+    card = write_card(tmp_path, "panns-cnn14", "weights.pth")
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    run = subprocess.run(
+        [sys.executable, "-c", WATCHED, card], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert not (home / "panns_data").exists()
+
+
+def test_altered_conversion_is_refused(copied):
+    tensors = copied.parent / "own-openvino" / "trunk.bin"
+    content = bytearray(tensors.read_bytes())
+    content[1000] ^= 1
+    tensors.write_bytes(content)
+    with pytest.raises(InputError, match=r"trunk.bin is not what was written.* Delete the folder .*own-openvino"):
+        load_encoder(str(copied))
+    tensors.unlink()
+    with pytest.raises(InputError, match=r"trunk.bin cannot be read: No such file"):
+        load_encoder(str(copied))
+
+
+@pytest.mark.parametrize("change", [{"format": 2}, {"files": {}}, {"weights_sha256": None}, "[]", "{"])
+def test_altered_record_is_refused(copied, change):
+    record = copied.parent / "own-openvino" / "conversion.json"
+    record.write_text(change if isinstance(change, str) else json.dumps(json.loads(record.read_text()) | change))
+    with pytest.raises(InputError, match=r"conversion.json (does not describe|is no valid JSON).* Delete the folder"):
+        load_encoder(str(copied))
+
+
+def test_conversion_of_other_weights_is_made_anew(copied):
+    before = load_encoder(str(copied))
+    write_checkpoint(copied.parent / "weights.pth", "MobileNetV2", zipped=True)  # the same tensors, in another file
+    after = load_encoder(str(copied))
+    assert after.weights_sha256 != before.weights_sha256
+    np.testing.assert_allclose(after.encode(make_windows()), before.encode(make_windows()), atol=1e-5)
+    assert [path.name for path in copied.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_conversion_of_other_weights_than_the_card_names_is_not_taken(copied):
+    (copied.parent / "weights.pth").unlink()
+    write_card(copied.parent, SMALL, "weights.pth", weights={"sha256": "0" * 64})
+    with pytest.raises(MissingWeightsError, match="not on this machine"):
+        load_encoder(str(copied))
+    with pytest.raises(InputError, match="was made of other weights"):
+        load_encoder(str(copied), weights=copied.parent / "own-openvino")
+
+
+class Code:
+    def __reduce__(self):
+        return (os.mkdir, ("made-by-a-pickle",))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_checkpoint_with_code_in_it_is_refused(tmp_path, zipped):
+    write_checkpoint(tmp_path / "weights.pth", "MobileNetV2", zipped=zipped, sampler=Code())
+    with pytest.raises(InputError, match=r"weights.pth is refused: it names \w+.mkdir, .* could run code"):
+        load_encoder(str(write_card(tmp_path, SMALL, "weights.pth")))
+    assert not (tmp_path / "made-by-a-pickle").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numbers_of_numpy_beside_the_tensors_are_read(tmp_path, zipped):
+    """As training code leaves them there: where its sampler was, and its scores."""
+    sampler = {"pointer": np.int64(7), "indexes": np.arange(5), "scores": {"mAP": np.float64(0.4)}}
+    write_checkpoint(tmp_path / "weights.pth", "MobileNetV2", zipped=zipped, sampler=sampler)
+    rows = load_encoder(str(write_card(tmp_path, SMALL, "weights.pth"))).encode(make_windows())
+    np.testing.assert_allclose(rows[:, :6], PUBLISHED["MobileNetV2"], atol=1e-4)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kept", [0, 1000, 0.5, -10])
+def test_checkpoint_that_was_cut_short_is_refused(tmp_path, kept, zipped):
+    write_checkpoint(tmp_path / "whole.pth", "MobileNetV2", zipped=zipped)
+    content = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "weights.pth").write_bytes(content[: int(kept * len(content)) if kept == 0.5 else kept])
+    with pytest.raises(InputError, match=r"weights.pth is no whole checkpoint of PyTorch\. It was cut short"):
+        load_encoder(str(write_card(tmp_path, SMALL, "weights.pth")))
+    assert not (tmp_path / "own-openvino").exists()
+
+
+@pytest.mark.parametrize("content", [b"<html>Not found</html>", pickle.dumps({"a": 1}), b"\x80\x02" + bytes(100)])
+def test_file_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"weights.pth is no "):
+        load_encoder(str(write_card(tmp_path, SMALL, "weights.pth")))
+
+
+@pytest.mark.parametrize("content", [[1], {"iteration": 1}, {"model": 5}, {"model": {"a": 1}}])
+def test_checkpoint_of_another_form_is_refused(tmp_path, content):
+    import torch
+
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"weights.pth is no checkpoint of PANNs: it has no table 'model' of tensors"):
+        load_encoder(str(write_card(tmp_path, SMALL, "weights.pth")))
+
+
+def test_checkpoint_of_another_network_is_refused_with_the_first_tensor(tmp_path):
+    write_checkpoint(tmp_path / "weights.pth", "MobileNetV1")
+    sentence = (
+        r"no checkpoint of MobileNetV2, the network of own: it lacks features.1.conv.0.weight and 305 more; it has in "
+        r"excess features.1.0.weight and 155 more; it has fc1.weight of shape \(1024, 1024\) instead of \(1024, 1280\)"
+    )
+    with pytest.raises(InputError, match=sentence):
+        load_encoder(str(write_card(tmp_path, SMALL, "weights.pth")))
+
+
+def test_width_that_the_network_has_not_is_told(made):
+    encoder = load_encoder(str(made.card(SMALL, name="own-wide", dim=2048)))
+    with pytest.raises(InputError, match=r"shape \(1, 1024\); expected a width of 2,048 .* Correct dim"):
+        encoder.prepare()
+    encoder = load_encoder(str(made.card(SMALL, name="own-classes", classes=500)), logits=True)
+    with pytest.raises(InputError, match=r"shape \(1, 527\) for 1 frames; expected 500 classes"):
+        encoder.prepare()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"tensors": {"call": "Cnn10"}}, r"tensors.call 'Cnn10'; expected Cnn14 or MobileNetV1 or MobileNetV2"),
+        ({"sample_rate": 16_000}, r"sample_rate = 16000 .* expected 32000"),
+        ({"tensors": {"layout": "single"}}, r"tensors.layout = 'single'; expected 32000 and 'batch'"),
+        ({"tensors": {"embedding": "fc1"}}, r"no output 'fc1', which its card names. Outputs: embedding, logits"),
+    ],
+)
+def test_card_that_says_what_no_network_does_is_refused(made, changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_encoder(str(made.card(SMALL, name="own-other", **changes))).prepare()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_cards_name_their_networks(name):
+    card = load_card(name)
+    assert name_network(card) == NETWORKS[name]
+    assert card.dim == list_tensors(NETWORKS[name])["fc_audioset.weight"][1]
