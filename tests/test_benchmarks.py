@@ -63,3 +63,11 @@ def test_panns_compares_torch_and_openvino():
     said = run("panns.py", "--networks", "panns-mobilenetv2", "--rounds", 1)
     assert "ratio" in said
     assert "panns-mobilenetv2" in said
+
+
+@pytest.mark.slow
+def test_quantization_compares_the_ways_and_the_processors(recordings, birdnet_weights, tmp_path):
+    said = run("quantization.py", "--data", recordings, "--windows", 8, "--measured", 4, "--rounds", 2,
+               "--ways", "f32,bf16,f16,plain", "--work", tmp_path)  # fmt: skip
+    for part in ("calibrated with 8 windows", "soundscapes mean", "ms a window: f32", "AVX2", "AVX512_CORE_AMX"):
+        assert part in said

@@ -11,10 +11,9 @@ thread, the best of many rounds in turn. The ways:
     bf16    the same, computed in bfloat16, where the processor has it
     f16     weights stored in half precision, computed in float32
     int8    `birdemb quantize`, without its search: all convolutions that mix channels but the first
-    floats  the same with all weights that are not integers stored in float32, as it was once
     plain   NNCF as it comes
     biased  as int8, with NNCF's correction of biases by running the network
-    ort     ONNX Runtime's static quantization (QDQ), of the same convolutions as int8
+    ort     ONNX Runtime's static quantization (QDQ), of what goes into the same convolutions as int8
     ort-all ONNX Runtime's static quantization as it comes
 
 The second table times the networks of OpenVINO with `ONEDNN_MAX_CPU_ISA` set to what older processors have: each in a
@@ -52,7 +51,7 @@ from birdemb.embed.windows import WindowGrid, stream_windows
 from birdemb.onnx_building import GraphBuilder
 
 NAME = "birdnet-2.4"
-WAYS = ("f32", "bf16", "f16", "int8", "floats", "plain", "biased", "ort", "ort-all")
+WAYS = ("f32", "bf16", "f16", "int8", "plain", "biased", "ort", "ort-all")
 ISAS = {
     "AVX2": {"avx2"},
     "AVX512_CORE": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
@@ -86,11 +85,8 @@ class Ways:
             return quantizer.halve()
         if way in ("f32", "bf16"):
             return quantizer.model
-        if way in ("int8", "floats"):
-            model = quantizer.quantize(quantizer.quantizable, self.inputs)
-            if way == "floats":
-                unpack(model)
-            return model
+        if way == "int8":
+            return quantizer.quantize(quantizer.quantizable, self.inputs)
         nncf = import_nncf()
         ignored = quantizer.ignored(quantizer.quantizable) if way == "biased" else []
         with contextlib.redirect_stdout(io.StringIO()):
@@ -127,6 +123,8 @@ class Ways:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             nodes_to_quantize=chosen if way == "ort" else None,
+            # As NNCF does it: what comes out of a convolution goes into its activation in float32.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]} if way == "ort" else None,
         )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
