@@ -128,7 +128,8 @@ def choose_windows(
             skipped.append(SkippedRecording(recording.name, error.stage, error.reason))
     if len(candidates) < _HELD_OUT_EVERY:
         candidates = [[candidate] for recording in candidates for candidate in recording]
-    kept = {window for group in candidates for window, _ in _keep_for_heads(group, labelled)}
+    of_labelled = [window for group in candidates for window, _ in group if window.recording.name in labelled]
+    kept = set(of_labelled[1::_JUDGED_EVERY])
     held_out = [each for group in candidates[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] for each in group]
     rest = [each for number, group in enumerate(candidates, 1) if number % _HELD_OUT_EVERY for each in group]
     rest = [each for each in rest if each[0] not in kept]
@@ -142,8 +143,7 @@ def choose_windows(
     chosen = [rest[row][0] for row in rows]
     measured = _spread([window for window, _ in held_out], max(_FEWEST_HELD_OUT, windows // _HELD_OUT_SHARE))
     calibrated = set(chosen)
-    free = [window for group in candidates for window, _ in group if window not in calibrated]
-    judged = _spread([window for window in free if window.recording.name in labelled], _MOST_JUDGED)
+    judged = _spread([window for window in of_labelled if window not in calibrated], _MOST_JUDGED)
     return Calibration(
         inputs=_look_again(chosen, sample_rate, grid, look),
         held_out=_look_again(measured, sample_rate, grid, look),
@@ -153,12 +153,6 @@ def choose_windows(
         judged=_look_again(judged, sample_rate, grid, look) if judged else np.empty((0, 0), np.float32),
         judged_recordings=[window.recording.name for window in judged],
     )
-
-
-def _keep_for_heads(
-    group: Sequence[tuple[_Window, NDArray[np.float32]]], labelled: Set[str]
-) -> Sequence[tuple[_Window, NDArray[np.float32]]]:
-    return group[1::_JUDGED_EVERY] if group and group[0][0].recording.name in labelled else []
 
 
 def choose_diverse(embeddings: NDArray[np.float32], count: int) -> list[int]:

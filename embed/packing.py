@@ -9,10 +9,12 @@ integers, as NNCF made it, is left alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
+from numpy.typing import NDArray
 
 __all__ = ["pack", "unpack"]
 
@@ -38,16 +40,27 @@ def pack(layers: Sequence[ov.Node], bits: int) -> None:
         values = weights.data
         if values.size < _FEWEST:
             continue
+        name = layer.get_friendly_name()
         if bits == 16:
-            packed = ops.convert(ops.constant(values.astype(np.float16)), np.float32)
+            packed = _convert(values.astype(np.float16), name)
         else:
             axes = tuple(axis for axis in range(values.ndim) if axis != _output_axis(layer))
             scale = np.abs(values).max(axis=axes, keepdims=True) / np.float32(_LARGEST_INTEGER)
             scale[scale == 0] = 1
             integers = np.round(values / scale).astype(np.int8)
-            packed = ops.multiply(ops.convert(ops.constant(integers), np.float32), ops.constant(scale))
-        packed.set_friendly_name(f"{_PREFIX}{layer.get_friendly_name()}")
+            packed = ops.multiply(_convert(integers, name), _name(ops.constant(scale), f"scale_{name}"))
+        _name(packed, f"{_PREFIX}{name}")
         layer.input(1).replace_source_output(packed.output(0))
+
+
+def _convert(values: NDArray[Any], name: str) -> ov.Node:
+    return _name(ops.convert(_name(ops.constant(values), f"stored_{name}"), np.float32), f"converted_{name}")
+
+
+def _name(node: ov.Node, name: str) -> ov.Node:
+    """Name a node: OpenVINO counts up within a process, so that the files would differ each time."""
+    node.set_friendly_name(name)
+    return node
 
 
 def unpack(model: ov.Model) -> None:

@@ -96,8 +96,8 @@ def test_report_and_record_say_the_same(made):
     loss = record["gate"]["auc_loss"]
     assert record["gate"]["result"] == "passed"
     assert loss["refitted"]["low"] <= loss["refitted"]["value"] == made.figures["auc_loss_refitted"]
-    assert loss["windows"] == len(made.calibration.judged) > 20
-    assert loss["classes"] > 2
+    assert loss["windows"] == len(made.calibration.judged) > 4
+    assert loss["classes"] >= 2
 
 
 @pytest.mark.slow
@@ -288,6 +288,7 @@ def choose(folder, windows):
         grid=WindowGrid(),
         look=lambda rows: rows[:, :64].copy(),
         embed=lambda inputs: inputs,
+        labelled={"0.wav"},
     )
 
 
@@ -300,10 +301,15 @@ def test_what_is_measured_on_was_not_calibrated_with(tmp_path, recordings):
     assert len(chosen.inputs) == 10
     assert chosen.recordings == recordings
     assert [each.recording for each in chosen.skipped] == ["bad.wav"]
-    inputs, held_out = ({row.tobytes() for row in rows} for rows in (chosen.inputs, chosen.held_out))
+    inputs, held_out, judged = (
+        {row.tobytes() for row in rows} for rows in (chosen.inputs, chosen.held_out, chosen.judged)
+    )
     assert len(inputs) == 10
     assert len(held_out) == len(chosen.held_out) >= 4
     assert not inputs & held_out
+    assert len(judged) == len(chosen.judged) == len(chosen.judged_recordings) >= 4
+    assert not inputs & judged
+    assert set(chosen.judged_recordings) == {"0.wav"}
     again = choose(tmp_path / "in", 10)
     assert (again.sha256, again.inputs.tobytes()) == (chosen.sha256, chosen.inputs.tobytes())
 
