@@ -16,6 +16,7 @@ from birdemb import fitting, prediction
 from birdemb.embed import quantization
 from birdemb.embed.calibration import choose_diverse, choose_windows
 from birdemb.embed.encoder import load_encoder
+from birdemb.embed.precision import has_bf16
 from birdemb.embed.quantization import Judge, quantize_encoder
 from birdemb.embed.quantization_record import Gate
 from birdemb.embed.quantizer import Quantizer
@@ -272,6 +273,18 @@ def test_convolution_that_loses_most_stays_in_float(quantizer, world, monkeypatc
 def test_encoder_without_int8_is_refused():
     with pytest.raises(InputError, match="melspec runs in f32, not in int8"):
         quantize_encoder("melspec", calibrate=".")
+
+
+def test_bf16_is_refused_where_it_would_be_emulated():
+    if has_bf16():
+        pytest.skip("this processor has bfloat16")
+    with pytest.raises(InputError, match=r"no bfloat16 instructions .* Embed with --precision f32"):
+        quantize_encoder(NAME, calibrate=".", precision="bf16")
+
+
+def test_unknown_precision_is_refused():
+    with pytest.raises(InputError, match=r"--precision is 'int4'; expected int8, f16, bf16\."):
+        quantize_encoder(NAME, calibrate=".", precision="int4")
 
 
 def test_missing_nncf_is_told_of(monkeypatch):
