@@ -90,7 +90,7 @@ def test_report_and_record_say_the_same(made):
     assert record["sha256"] == made.sha256
     assert record["figures"] == made.figures
     assert made.cosine_mean >= made.cosine_worst >= LOW["goal_worst"]
-    assert record["calibration"]["windows"] == len(made.calibration.inputs) > 8
+    assert record["calibration"]["windows"] == len(made.calibration.inputs) >= 8
     assert record["convolutions"] == {"all": 61, "int8": 34, "left_in_f32_by_measurement": []}
     assert made.bytes == sum(path.stat().st_size for path in made.folder.glob("trunk.*")) < 0.3 * made.float_bytes
     assert [path.name for path in made.folder.parent.iterdir()] == [made.folder.name]
