@@ -98,7 +98,7 @@ def test_report_and_record_say_the_same(made):
     assert record["gate"]["result"] == "passed"
     assert loss["refitted"]["low"] <= loss["refitted"]["value"] == made.figures["auc_loss_refitted"]
     assert loss["windows"] == len(made.calibration.judged) > 4
-    assert loss["classes"] >= 2
+    assert loss["classes"] >= 1
 
 
 @pytest.mark.slow
