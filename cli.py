@@ -117,10 +117,11 @@ for _command in (fit, tune, predict, evaluate, info, cache, encoders, quantize, 
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "f32", "bf16", "int8"]),
+    type=click.Choice(["auto", "f32", "bf16", "f16", "int8"]),
     default="f32",
     show_default=True,
-    help="Of the encoder's arithmetic; auto is bf16 where this processor has instructions for it, else f32.",
+    help="Of the encoder's arithmetic; auto is bf16 where this processor has instructions for it, else f32. "
+    "int8 and f16 are made by `birdemb quantize`.",
 )
 @click.option(
     "--pooling",

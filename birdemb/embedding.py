@@ -74,8 +74,8 @@ def embed_recordings(
     weights : path, optional
         The encoder's weights, where they are not in one of the usual places.
     precision : str
-        Of the encoder's arithmetic: ``"f32"``, ``"bf16"``, ``"int8"`` for the network that `birdemb quantize` made,
-        or ``"auto"`` for bf16 where this processor has instructions for it, else f32.
+        Of the encoder's arithmetic: ``"f32"``, ``"bf16"``, ``"int8"`` or ``"f16"`` for the network that `birdemb
+        quantize` made, or ``"auto"`` for bf16 where this processor has instructions for it, else f32.
     pooling : str, optional
         How a window becomes one embedding, if not as the encoder's card says: ``"mean"``, ``"max"``, ``"mean+max"`` or
         ``"whole"``.

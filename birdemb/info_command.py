@@ -50,6 +50,16 @@ def info(model: Path, classes: bool, as_json: bool) -> None:
         click.echo(printable(line))
 
 
+def _describe_quantization(figures: Mapping[str, Any]) -> str:
+    """Say how good a network with fewer bits was found to be when it was made."""
+    lost = figures["auc_loss_refitted"]
+    return (
+        f"{figures['bytes'] / 1e6:.1f} MB, {figures['milliseconds']:.1f} ms a window when it was made, cosine to f32 "
+        f"{figures['cosine_mean']:.4f}, worst {figures['cosine_worst']:.4f}; loss in ROC-AUC "
+        + (f"{lost:+.4f}, gate {figures['gate']}" if lost is not None else "not measured")
+    )
+
+
 def _tell(model: Path, bundle: Bundle) -> Iterator[str]:
     ensemble, origin = bundle.ensemble, bundle.provenance
     yield f"{model}: {', '.join(bundle.heads)}, {count(len(bundle.classes), 'class')}"
@@ -59,6 +69,8 @@ def _tell(model: Path, bundle: Bundle) -> Iterator[str]:
             f"{identity['window']:g} s every {identity['hop']:g} s, "
             + (f"weights sha256 {identity['weights_sha256']}" if identity.get("weights_sha256") else "no weights")
         )
+        if identity.get("quantization"):
+            yield f"    {_describe_quantization(identity['quantization'])}"
     for identity, prior in zip(bundle.identities, ensemble.priors, strict=True):
         if prior is not None:
             yield f"  prior: {identity['encoder']} knows {prior.known.sum()} of the classes, as {prior.kind}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino as ov
@@ -17,7 +17,8 @@ from birdemb.embed.card import Card
 from birdemb.embed.encoder import Encoder
 from birdemb.embed.frames import cut_frames, pool_rows
 from birdemb.embed.openvino_models import compile_model
-from birdemb.embed.quantized import QuantizedTrunk, read_quantized
+from birdemb.embed.quantized import QuantizedNetwork
+from birdemb.embed.trunk import Rows, Trunk
 from birdemb.embed.windows import place_frames
 from birdemb.errors import InputError
 
@@ -37,8 +38,8 @@ class BirdNetEncoder(Encoder):
 
     With the pooling ``"whole"`` the network hears a window in one pass, its own mean over time going over all of it;
     with ``"mean"`` it hears frames of 3 s that cover the window evenly, and their embeddings are averaged. The
-    front end always runs in float32: in bfloat16 it would lose the quiet bands. In int8 the trunk is the one that
-    `birdemb.embed.quantization.quantize_encoder` wrote, and the identity names it.
+    front end always runs in float32: in bfloat16 it would lose the quiet bands. In int8 and f16 the trunk is the one
+    that `birdemb.embed.quantization.quantize_encoder` wrote, and the identity names it.
 
     The network is read and compiled when it is first used. One encoder serves one thread at a time.
     """
@@ -63,19 +64,27 @@ class BirdNetEncoder(Encoder):
                 f"expected {_LONGEST_PASS:g} s or less."
             )
         self._weights_file = weights.path
-        self._quantized = read_quantized(card, weights.path) if precision == "int8" else None
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """As of every encoder; with the hash of the quantized network, as each calibration makes another."""
-        quantized = {"quantized_sha256": self._quantized.sha256} if self._quantized else {}
-        return super().identity | quantized
 
     def read_classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """As of every encoder: BirdNET's logits are linear in the embedding of a pass, and in a mean of such."""
         if self.card.pooling not in ("mean", "whole"):
             return None
         return read_classifier(self._weights_file, self.card.dim)
+
+    def read_trunk(self) -> Trunk:
+        """As of every encoder: all that stands behind the spectrograms."""
+        passes = self._passes
+        model = passes.network.trunk
+        model.input(0).get_tensor().set_names({"spectrograms"})
+        model.output(0).get_tensor().set_names({"embeddings"})
+        return Trunk(
+            model=model,
+            core=passes.network.core,
+            seconds=self.frame_seconds,
+            samples=passes.samples,
+            look=passes.look_at_all,
+            at_once=PASSES_AT_ONCE,
+        )
 
     @cached_property
     def _passes(self) -> Passes:
@@ -88,7 +97,7 @@ class BirdNetEncoder(Encoder):
 
     def _make_passes(self, seconds: float) -> Passes:
         samples = round(seconds * self.card.sample_rate)
-        return Passes(self._weights_file, samples, self.card.network_dim, self.precision, self._quantized)
+        return Passes(self._weights_file, samples, self.card.network_dim, self.arithmetic, self.quantized)
 
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         return pool_rows(self._hear(windows, self._passes, self.frame_starts), self.card.pooling)
@@ -122,8 +131,8 @@ class Passes:
         Width of an embedding.
     precision : str
         Of the trunk.
-    quantized : QuantizedTrunk, optional
-        The trunk for the precision ``"int8"``.
+    quantized : QuantizedNetwork, optional
+        The trunk, where it was stored in fewer bits.
 
     Attributes
     ----------
@@ -134,7 +143,7 @@ class Passes:
     """
 
     def __init__(
-        self, weights: Path, samples: int, dim: int, precision: str, quantized: QuantizedTrunk | None = None
+        self, weights: Path, samples: int, dim: int, precision: str, quantized: QuantizedNetwork | None = None
     ) -> None:
         self.samples = samples
         network = read_network(weights, samples, dim)
@@ -148,8 +157,12 @@ class Passes:
         if quantized is None:
             trunk = compile_model(network.trunk, precision, network.core)
         else:
+            model = quantized.read(network.core)
+            shape = model.input(0).partial_shape
+            shape[3] = steps
+            model.reshape(shape)
             # What is not quantized in it stays in float32.
-            trunk = compile_model(quantized.read(network.core, steps), "f32", network.core)
+            trunk = compile_model(model, "f32", network.core)
         self._trunk = trunk.create_infer_request()
         self.network = network
 
@@ -185,6 +198,13 @@ class Passes:
             _fold(scaled, branch, folded[0])
         self._front_end.infer()
         spectrograms[:] = self._front_end.get_output_tensor(0).data[0]
+
+    def look_at_all(self, frames: Rows) -> Rows:
+        """Compute the spectrograms of frames of shape (n, samples)."""
+        spectrograms = np.empty((len(frames), *self._spectrograms.shape[1:]), np.float32)
+        for frame, own in zip(frames, spectrograms, strict=True):
+            self.look(frame, own)
+        return spectrograms
 
 
 def _scale(frame: NDArray[np.float32]) -> tuple[NDArray[np.float32], np.float32]:

@@ -1,15 +1,17 @@
-"""The windows that a network is quantized with, and those that it is measured on.
+"""The windows that a network is quantized with, those that it is measured on, and those that heads are judged on.
 
-Both are chosen from all recordings of a folder. What is measured on is never calibrated with: every fifth recording is
-held out, or every fifth window where there are fewer than five recordings.
+All are chosen from all recordings of a folder. What is measured on is never calibrated with: every fifth recording is
+held out, or every fifth window where there are fewer than five recordings. Heads need every recording of a class, so
+that they are judged on all recordings with a label, in windows that were not calibrated with: every third window is
+kept for that, and what was not chosen is added.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +31,8 @@ _CANDIDATES_A_WINDOW = 4  # more embed longer, and are hardly more different fro
 _HELD_OUT_EVERY = 5
 _HELD_OUT_SHARE = 4  # one window to measure on for so many to calibrate with, but not fewer than ...
 _FEWEST_HELD_OUT = 16
+_JUDGED_EVERY = 3
+_MOST_JUDGED = 400  # of BirdNET's spectrograms 260 MB
 
 _Item = TypeVar("_Item")
 Look = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -50,6 +54,10 @@ class Calibration:
         Those that could not be used.
     sha256 : str
         Of the contents of the recordings that the inputs are from, with their windows' numbers.
+    judged : ndarray of shape (k, ...), float32
+        What heads are judged on: none of the inputs, but some may be held out too.
+    judged_recordings : list of str
+        The recording that each of these is from.
     """
 
     inputs: NDArray[np.float32]
@@ -57,6 +65,8 @@ class Calibration:
     recordings: int
     skipped: list[SkippedRecording]
     sha256: str
+    judged: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    judged_recordings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,14 @@ class _Window:
 
 
 def choose_windows(
-    folder: str | Path, *, windows: int, sample_rate: int, grid: WindowGrid, look: Look, embed: Look
+    folder: str | Path,
+    *,
+    windows: int,
+    sample_rate: int,
+    grid: WindowGrid,
+    look: Look,
+    embed: Look,
+    labelled: Set[str] = frozenset(),
 ) -> Calibration:
     """Choose windows that differ from each other as much as possible, from all recordings of a folder.
 
@@ -88,6 +105,8 @@ def choose_windows(
         Turns windows of shape (n, samples) into what the network is given, shape (n, ...).
     embed : callable
         Turns that into embeddings, shape (n, dim).
+    labelled : set of str
+        Names of recordings that heads can be judged on; none by default.
 
     Returns
     -------
@@ -109,8 +128,11 @@ def choose_windows(
             skipped.append(SkippedRecording(recording.name, error.stage, error.reason))
     if len(candidates) < _HELD_OUT_EVERY:
         candidates = [[candidate] for recording in candidates for candidate in recording]
+    of_labelled = [window for group in candidates for window, _ in group if window.recording.name in labelled]
+    kept = set(of_labelled[1::_JUDGED_EVERY])
     held_out = [each for group in candidates[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] for each in group]
     rest = [each for number, group in enumerate(candidates, 1) if number % _HELD_OUT_EVERY for each in group]
+    rest = [each for each in rest if each[0] not in kept]
     if not held_out:
         reasons = "".join(f" {entry.recording}: {entry.reason}." for entry in skipped[:1])
         raise InputError(
@@ -120,12 +142,16 @@ def choose_windows(
     rows = choose_diverse(np.stack([embedding for _, embedding in rest]), windows)
     chosen = [rest[row][0] for row in rows]
     measured = _spread([window for window, _ in held_out], max(_FEWEST_HELD_OUT, windows // _HELD_OUT_SHARE))
+    calibrated = set(chosen)
+    judged = _spread([window for window in of_labelled if window not in calibrated], _MOST_JUDGED)
     return Calibration(
         inputs=_look_again(chosen, sample_rate, grid, look),
         held_out=_look_again(measured, sample_rate, grid, look),
         recordings=len(found) - len(skipped),
         skipped=skipped,
         sha256=_hash_contents(chosen),
+        judged=_look_again(judged, sample_rate, grid, look) if judged else np.empty((0, 0), np.float32),
+        judged_recordings=[window.recording.name for window in judged],
     )
 
 

@@ -15,7 +15,7 @@ __all__ = ["Card", "LabelFile", "Source", "Tensors", "Weights", "parse_card", "w
 
 KINDS = ("birdnet", "melspec", "openvino", "panns", "savedmodel", "tflite", "torchscript")
 POOLINGS = ("max", "mean", "mean+max", "whole")
-CARD_PRECISIONS = ("f32", "bf16", "int8")
+CARD_PRECISIONS = ("f32", "bf16", "f16", "int8")
 LEVELS = ("none", "peak", "centred-peak")
 LAYOUTS = ("batch", "channel", "single")
 VALUES = ("logits", "probabilities")
@@ -204,7 +204,8 @@ class Card:
     classes : int
         How many classes it knows by itself.
     precisions : list of str
-        In which its arithmetic can run: ``"f32"``, ``"bf16"``, ``"int8"``.
+        In which its arithmetic can run: ``"f32"``, ``"bf16"``, ``"int8"``; or ``"f16"``, with weights stored in half
+        precision.
     tensors : Tensors, optional
         Of a kind that runs any network.
     weights : Weights, optional

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from birdemb.defaults import DEFAULT_ENCODER
 from birdemb.embed.card import Card, with_pooling
 from birdemb.embed.catalogue import load_card
-from birdemb.embed.precision import require_precision, resolve_precision
+from birdemb.embed.precision import STORED_PRECISIONS, require_precision, resolve_precision
 from birdemb.embed.windows import place_frames
 from birdemb.errors import InputError
 from birdemb.taxonomy import OwnClass
 
 if TYPE_CHECKING:
+    from birdemb.embed.quantized import QuantizedNetwork
+    from birdemb.embed.trunk import Trunk
     from birdemb.embed.weights import FoundWeights
 
 __all__ = ["Encoder", "load_encoder"]
@@ -82,6 +84,7 @@ class Encoder(ABC):
         self.weights = weights.path if weights is not None else None
         self.weights_sha256 = weights.sha256 if weights is not None else None
         self.precision = precision
+        self.quantized = _find_quantized(card, weights, precision)
         self.logits_width = card.classes if logits else 0
 
     @classmethod
@@ -111,6 +114,11 @@ class Encoder(ABC):
         from birdemb.embed.weights import find_weights  # not needed without weights
 
         return find_weights(card, chosen)
+
+    @property
+    def arithmetic(self) -> str:
+        """What its network computes in, beside integers: ``"f32"`` or ``"bf16"``."""
+        return "bf16" if self.precision == "bf16" else "f32"
 
     @property
     def own_logits(self) -> int:
@@ -148,7 +156,9 @@ class Encoder(ABC):
             "frame_starts": list(self.frame_starts),
             "pooling": self.card.pooling,
             "level": self.card.level,
-        } | ({"level_peak": self.card.level_peak} if self.card.level != "none" else {})
+            **({"level_peak": self.card.level_peak} if self.card.level != "none" else {}),
+            **(self.quantized.identity if self.quantized is not None else {}),
+        }
 
     def prepare(self) -> None:
         """Make everything ready that the first windows would otherwise wait for, and make sure that it fits the card.
@@ -191,6 +201,13 @@ class Encoder(ABC):
         ------
         InputError
             If the weights cannot be read.
+        """
+        return None
+
+    def read_trunk(self) -> Trunk | None:
+        """Give the network that can be quantized, in float32; None where an encoder has none that OpenVINO runs.
+
+        Its model is made for whoever asks, who may change it; this encoder is then used no more.
         """
         return None
 
@@ -260,6 +277,14 @@ class Encoder(ABC):
         raise NotImplementedError
 
 
+def _find_quantized(card: Card, weights: FoundWeights | None, precision: str) -> QuantizedNetwork | None:
+    if weights is None or precision not in STORED_PRECISIONS:
+        return None
+    from birdemb.embed.quantized import read_quantized  # heavy, and seldom needed
+
+    return read_quantized(card, weights, precision)
+
+
 def load_encoder(
     name: str = DEFAULT_ENCODER,
     *,
@@ -282,8 +307,8 @@ def load_encoder(
     weights : Path, optional
         A weights file or a folder with one; where to look without it says `find_weights`.
     precision : str
-        ``"f32"``, ``"bf16"``, ``"int8"`` for the network that `birdemb quantize` made, or ``"auto"`` for the faster
-        of the first two that this processor has instructions for.
+        ``"f32"``, ``"bf16"``; ``"int8"`` or ``"f16"`` for the network that `birdemb quantize` made; or ``"auto"`` for
+        the faster of the first two that this processor has instructions for.
     logits : bool
         Whether it is to give its own classes' logits too.
     pooling : str, optional

@@ -143,6 +143,11 @@ class NetworkEncoder(Encoder):
         pooled = pool_rows(rows.reshape(len(windows), -1, width), self.card.pooling)
         return pooled, own.reshape(len(windows), len(starts), -1).max(axis=1)
 
+    def _pool(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Make embeddings of what the network gives for windows that are as long as a frame."""
+        read, _ = self._read(Heard(rows, None), len(rows))
+        return pool_rows(read, self.card.pooling)
+
     def _read(self, heard: Heard, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Bring what a network gave for some frames into the same form for all networks.
 

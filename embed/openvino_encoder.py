@@ -9,8 +9,10 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino.preprocess import PrePostProcessor
 
+from birdemb.embed.frames import set_level
 from birdemb.embed.network_encoder import Heard, NetworkEncoder
 from birdemb.embed.openvino_models import compile_model, find_output, read_model, reason_of
+from birdemb.embed.trunk import Trunk
 from birdemb.errors import InputError
 
 __all__ = ["OpenVinoEncoder"]
@@ -30,6 +32,8 @@ class OpenVinoEncoder(NetworkEncoder):
 
     @cached_property
     def _model(self) -> ov.Model:
+        if self.quantized is not None:
+            return self.quantized.read(ov.Core())
         model = read_model(self.weights_path, self.card)
         name = self.tensors.input
         if len(model.inputs) != 1 or (name and name not in model.inputs[0].names):
@@ -56,16 +60,40 @@ class OpenVinoEncoder(NetworkEncoder):
         batch: int = first[0].get_length()
         return batch
 
+    def read_trunk(self) -> Trunk | None:
+        """As of every encoder: the whole network; none where it hears a fixed number of frames, or one alone."""
+        if self.tensors.layout == "single" or self._batch > 1:
+            return None
+        embedding = self._outputs[0]  # before the model is fitted, which has other ones
+        return Trunk(
+            model=self._fit(),
+            core=ov.Core(),
+            seconds=self.frame_samples / self.card.sample_rate,
+            samples=self.frame_samples,
+            look=self._look,
+            embedding=embedding,
+            pool=self._pool,
+            at_once=self.frames_at_once,
+        )
+
+    def _look(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        levelled = set_level(frames, self.card.level, self.card.level_peak)
+        return levelled[:, None] if self.tensors.layout == "channel" else levelled
+
     @cached_property
     def _request(self) -> ov.InferRequest:
-        samples = self.frame_samples
-        batch = self._batch or -1
-        shape = {"batch": [batch, samples], "channel": [batch, 1, samples], "single": [samples]}[self.tensors.layout]
-        own = self._model.inputs[0].partial_shape
-        if not own.compatible(ov.PartialShape(shape)):
+        try:
+            return compile_model(self._fit(), self.arithmetic).create_infer_request()
+        except RuntimeError as error:  # what OpenVINO raises
+            raise self._refuse(error) from error
+
+    def _fit(self) -> ov.Model:
+        """Give the model for frames of this length, which takes float32 samples."""
+        shape, own = self._shape, self._model.inputs[0].partial_shape
+        if not own.compatible(shape):
             raise InputError(
                 f"{self.weights_path.name} has an input of shape {own}; the card of {self.card.name} gives "
-                f"{ov.PartialShape(shape)}: {self._describe_frame()}. Correct tensors.layout, frame_seconds, "
+                f"{shape}: {self._describe_frame()}. Correct tensors.layout, frame_seconds, "
                 "sample_rate or pooling in it."
             )
         try:
@@ -73,13 +101,23 @@ class OpenVinoEncoder(NetworkEncoder):
             processor = PrePostProcessor(self._model)
             # Networks with weights of half precision often want such samples too.
             processor.input().tensor().set_element_type(ov.Type.f32)
-            return compile_model(processor.build(), self.precision).create_infer_request()
+            return processor.build()
         except RuntimeError as error:  # what OpenVINO raises
-            raise InputError(
-                f"The network of {self.card.name} cannot hear input of shape {ov.PartialShape(shape)}: "
-                f"{self._describe_frame()} ({reason_of(error)}). Correct tensors.layout, sample_rate, frame_seconds or "
-                "shortest_seconds in its card."
-            ) from error
+            raise self._refuse(error) from error
+
+    @property
+    def _shape(self) -> ov.PartialShape:
+        samples, batch = self.frame_samples, self._batch or -1
+        return ov.PartialShape(
+            {"batch": [batch, samples], "channel": [batch, 1, samples], "single": [samples]}[self.tensors.layout]
+        )
+
+    def _refuse(self, error: RuntimeError) -> InputError:
+        return InputError(
+            f"The network of {self.card.name} cannot hear input of shape {self._shape}: "
+            f"{self._describe_frame()} ({reason_of(error)}). Correct tensors.layout, sample_rate, frame_seconds or "
+            "shortest_seconds in its card."
+        )
 
     def _describe_frame(self) -> str:
         seconds = self.frame_samples / self.card.sample_rate

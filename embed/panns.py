@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from birdemb.embed.card import Card
 from birdemb.embed.converted import FILTERS_FILE, TRUNK_FILE, find_converted, is_converted, name_folder
+from birdemb.embed.frames import set_level
 from birdemb.embed.network_encoder import Heard, NetworkEncoder
 from birdemb.embed.openvino_models import compile_model, find_output, read_model
 from birdemb.embed.panns_front_end import HOP, MEL_BANDS, SAMPLE_RATE, make_log_mels
 from birdemb.embed.places import user_folder, weights_folder
+from birdemb.embed.trunk import Trunk
 from birdemb.embed.weights import FoundWeights, check_weights, find_weights, locate_weights
 from birdemb.errors import InputError
 
@@ -87,6 +89,27 @@ class PannsEncoder(NetworkEncoder):
         convert_checkpoint(card, checkpoint, target)
         return find_converted(card, [target], checkpoint.sha256)
 
+    def read_trunk(self) -> Trunk:
+        """As of every encoder: all that stands behind the spectrograms."""
+        return Trunk(
+            model=self._model,
+            core=ov.Core(),
+            seconds=self.frame_samples / self.card.sample_rate,
+            samples=self.frame_samples,
+            look=self._look,
+            embedding=find_output(self._model, self.tensors.embedding, self.card),
+            pool=self._pool,
+            at_once=self.frames_at_once,
+        )
+
+    def _look(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute the spectrograms of frames, as many at once as in a real run."""
+        levelled = set_level(frames, self.card.level, self.card.level_peak)
+        starts = range(0, len(levelled), self.frames_at_once)
+        return np.concatenate(
+            [make_log_mels(levelled[first : first + self.frames_at_once], self._filters) for first in starts]
+        )
+
     @cached_property
     def _filters(self) -> NDArray[np.float32]:
         filters: NDArray[np.float32] = np.load(self.weights_path / FILTERS_FILE, allow_pickle=False)
@@ -94,7 +117,10 @@ class PannsEncoder(NetworkEncoder):
 
     @cached_property
     def _model(self) -> ov.Model:
-        model = read_model(self.weights_path / TRUNK_FILE, self.card)
+        if self.quantized is not None:
+            model = self.quantized.read(ov.Core())
+        else:
+            model = read_model(self.weights_path / TRUNK_FILE, self.card)
         try:
             model.reshape([-1, 1, self.frame_samples // HOP + 1, MEL_BANDS])
         except RuntimeError as error:  # what OpenVINO raises where nothing would be left of the image
@@ -106,7 +132,7 @@ class PannsEncoder(NetworkEncoder):
 
     @cached_property
     def _request(self) -> ov.InferRequest:
-        return compile_model(self._model, self.precision).create_infer_request()
+        return compile_model(self._model, self.arithmetic).create_infer_request()
 
     @cached_property
     def _outputs(self) -> list[int]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from birdemb.embed.card import Card
 from birdemb.errors import InputError
 
-__all__ = ["PRECISIONS", "has_bf16", "require_precision", "resolve_precision"]
+__all__ = ["PRECISIONS", "STORED_PRECISIONS", "has_bf16", "require_precision", "resolve_precision"]
 
-PRECISIONS = ("auto", "f32", "bf16", "int8")
+PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
+
+STORED_PRECISIONS = ("f16", "int8")
+"""Those whose network `birdemb quantize` makes and stores: weights of half precision, or integers."""
 
 
 def has_bf16() -> bool:
@@ -20,7 +23,8 @@ def has_bf16() -> bool:
 def resolve_precision(card: Card, precision: str) -> str:
     """Make ``"auto"`` a precision: the fastest that this processor has instructions for and the encoder can use.
 
-    Never int8: its network depends on the recordings that it was calibrated with, and is nobody's default.
+    Never int8: its network depends on the recordings that it was calibrated with, and is nobody's default. Nor f16,
+    which computes as f32 does.
 
     Parameters
     ----------

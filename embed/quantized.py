@@ -1,7 +1,8 @@
-"""Quantized networks on disk: found, checked and read.
+"""Networks with fewer bits on disk: found, checked and read.
 
-A quantized network is a folder beside the weights, ``<encoder>-int8``: OpenVINO's two files, and a JSON file that says
-how it was made and holds the hashes of both. Nothing of it is used before the hashes have been compared.
+Such a network is a folder beside the weights, ``<encoder>-<precision>``: OpenVINO's two files, and a JSON file that
+says how it was made and how good it is, and holds the hashes of both. Nothing of it is used before the hashes have
+been compared, nor where it was found to lose more than was allowed.
 """
 
 from __future__ import annotations
@@ -10,27 +11,41 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
 
 from birdemb.embed.card import Card
+from birdemb.embed.packing import unpack
 from birdemb.embed.places import weights_folder
+from birdemb.embed.quantization_record import GATES
 from birdemb.errors import InputError
 from birdemb.storage import hash_json, read_json
 
-__all__ = ["FORMAT", "GRAPH_FILE", "RECORD_FILE", "TENSORS_FILE", "QuantizedTrunk", "name_files", "read_quantized"]
+if TYPE_CHECKING:
+    from birdemb.embed.weights import FoundWeights
 
-FORMAT = 1
+__all__ = [
+    "FORMAT",
+    "GRAPH_FILE",
+    "RECORD_FILE",
+    "TENSORS_FILE",
+    "QuantizedNetwork",
+    "command_for",
+    "name_files",
+    "read_quantized",
+]
+
+FORMAT = 2
 GRAPH_FILE = "trunk.xml"
 TENSORS_FILE = "trunk.bin"
 RECORD_FILE = "quantization.json"
 
 
 @dataclass(frozen=True)
-class QuantizedTrunk:
-    """A network whose convolutions compute with 8-bit integers, as it was read and checked.
+class QuantizedNetwork:
+    """A network with fewer bits, as it was read and checked.
 
     Parameters
     ----------
@@ -38,33 +53,37 @@ class QuantizedTrunk:
         Where it lies.
     sha256 : str
         Names both of its files, as `name_files` does.
+    figures : dict
+        How large, how fast and how good it was found to be.
     graph, tensors : bytes
         OpenVINO's two files.
     """
 
     folder: Path
     sha256: str
+    figures: dict[str, Any]
     graph: bytes = field(repr=False)
     tensors: bytes = field(repr=False)
 
-    def read(self, core: ov.Core, steps: int) -> ov.Model:
-        """Make a model of it.
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What it adds to an encoder's identity: each calibration makes another network."""
+        return {"quantized_sha256": self.sha256, "quantization": self.figures}
+
+    def read(self, core: ov.Core) -> ov.Model:
+        """Make a model of it, with all that does not compute with integers in float32.
 
         Parameters
         ----------
         core : openvino.Core
-        steps : int
-            Time steps of the spectrograms that it will be given.
 
         Returns
         -------
         openvino.Model
-            Spectrograms of shape (n, 2, mel bands, steps) to embeddings of shape (n, dim).
+            As the encoder's `birdemb.embed.trunk.Trunk` has it.
         """
         model = core.read_model(self.graph, ov.Tensor(np.frombuffer(self.tensors, np.uint8)))
-        shape = model.input(0).partial_shape
-        shape[3] = steps
-        model.reshape(shape)
+        unpack(model)
         return model
 
 
@@ -73,60 +92,93 @@ def name_files(hashes: Mapping[str, str]) -> str:
     return hash_json({name: hashes[name] for name in (GRAPH_FILE, TENSORS_FILE)})
 
 
-def read_quantized(card: Card, weights: Path) -> QuantizedTrunk:
-    """Find an encoder's quantized network on this machine, check it and read it.
+def command_for(card: Card, precision: str) -> str:
+    """Give the command that makes a network."""
+    chosen = "" if precision == "int8" else f" --precision {precision}"
+    return f"birdemb quantize {card.place or card.name} --calibrate FOLDER{chosen}"
+
+
+def read_quantized(card: Card, weights: FoundWeights, precision: str) -> QuantizedNetwork:
+    """Find an encoder's network with fewer bits on this machine, check it and read it.
 
     Looked for beside the weights, then in the folder that `birdemb.embed.places.weights_folder` gives.
 
     Parameters
     ----------
     card : Card
-    weights : Path
-        The checked weights that it was made of: the rest of the encoder is read from there.
+    weights : FoundWeights
+        Those that it was made of: the rest of the encoder is read from there.
+    precision : str
+        One of `birdemb.embed.precision.STORED_PRECISIONS`.
 
     Returns
     -------
-    QuantizedTrunk
+    QuantizedNetwork
 
     Raises
     ------
     InputError
-        If there is none, it was made of other weights, or its files are not those that were written.
+        If there is none, it was made of other weights, its files are not those that were written, or it was found to
+        lose more than it may.
     """
-    command = f"birdemb quantize {card.name} --calibrate FOLDER"
-    places = list(dict.fromkeys(parent / f"{card.name}-int8" for parent in (weights.parent, weights_folder())))
+    command = command_for(card, precision)
+    name = f"{card.name}-{precision}"
+    places = list(dict.fromkeys(parent / name for parent in (weights.path.parent, weights_folder())))
     folder = next((place for place in places if (place / RECORD_FILE).is_file()), None)
     if folder is None:
         raise InputError(
-            f"There is no int8 network of {card.name} in {' or '.join(str(place.parent) for place in places)}. "
+            f"There is no {precision} network of {card.name} in {' or '.join(str(place.parent) for place in places)}. "
             f"Make one of recordings like your own with `{command}`, or embed with --precision f32."
         )
     record = read_json(folder / RECORD_FILE, f"Make it again: {command} --force")
-    hashes = _check_record(record, card, folder, command)
+    checked = _check_record(record, card, weights, precision, folder)
+    hashes = checked["files"]
+    _refuse_failed(checked["gate"], folder, command)
     files = {name: _read_checked(folder / name, hashes[name], command) for name in (GRAPH_FILE, TENSORS_FILE)}
-    return QuantizedTrunk(folder, name_files(hashes), files[GRAPH_FILE], files[TENSORS_FILE])
+    return QuantizedNetwork(
+        folder, name_files(hashes), checked["figures"], graph=files[GRAPH_FILE], tensors=files[TENSORS_FILE]
+    )
 
 
-def _check_record(record: Any, card: Card, folder: Path, command: str) -> dict[str, str]:  # noqa: ANN401 - what JSON held
-    """Give the hashes that a record holds, of which nothing is certain before."""
+def _check_record(record: Any, card: Card, weights: FoundWeights, precision: str, folder: Path) -> dict[str, Any]:  # noqa: ANN401 - what JSON held
+    """Give a record, of which nothing is certain before."""
+    command = command_for(card, precision)
     entries = record if isinstance(record, dict) else {}
-    hashes = entries.get("files")
+    hashes, gate, figures = (entries.get(key) for key in ("files", "gate", "figures"))
     if (
         entries.get("format") != FORMAT
         or not isinstance(hashes, dict)
         or not all(isinstance(hashes.get(name), str) for name in (GRAPH_FILE, TENSORS_FILE))
+        or not isinstance(figures, dict)
+        or not isinstance(gate, dict)
+        or gate.get("result") not in GATES
     ):
         raise InputError(
             f"{folder / RECORD_FILE} does not describe a quantized network of format {FORMAT}: it was altered, or "
             f"is of another version of birdemb. Make it again: {command} --force"
         )
-    weights = card.weights.sha256 if card.weights else None
-    if (entries.get("encoder"), entries.get("weights_sha256")) != (card.name, weights):
+    made_of = tuple(entries.get(key) for key in ("encoder", "precision", "weights_sha256"))
+    if made_of != (card.name, precision, weights.sha256):
         raise InputError(
-            f"{folder} was made of {entries.get('encoder')} with the weights {entries.get('weights_sha256')}, expected "
-            f"{card.name} with {weights}. Make it again: {command} --force"
+            f"{folder} was made of {made_of[0]} in {made_of[1]} with the weights {made_of[2]}, expected {card.name} in "
+            f"{precision} with {weights.sha256}. Make it again: {command} --force"
         )
-    return {name: hashes[name] for name in (GRAPH_FILE, TENSORS_FILE)}
+    return entries
+
+
+def _refuse_failed(gate: Mapping[str, Any], folder: Path, command: str) -> None:
+    """Refuse a network that loses more than it may, unless whoever made it accepted that."""
+    if gate["result"] != "failed" or gate.get("accepted") is True:
+        return
+    loss = gate.get("auc_loss")
+    refitted = loss.get("refitted") if isinstance(loss, dict) else None
+    lost = refitted.get("value") if isinstance(refitted, dict) else None
+    raise InputError(
+        f"{folder} is not used, as heads fitted on its embeddings were found to lose "
+        f"{lost if not isinstance(lost, float) else round(lost, 4)} in macro ROC-AUC, and --max-auc-loss was "
+        f"{gate.get('max_auc_loss')}. Embed with --precision f32, or make it again and accept that: "
+        f"{command} --force --accept-loss"
+    )
 
 
 def _read_checked(path: Path, expected: str, command: str) -> bytes:

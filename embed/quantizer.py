@@ -1,11 +1,14 @@
 """The quantization of a trunk to 8-bit integers, with NNCF.
 
-The convolutions that mix channels, where nearly all of the arithmetic is, compute with integers. Everything else stays
-in float32: depthwise convolutions, whose cost is memory and not arithmetic, and the small ones that squeeze and excite,
-in which an error would reach whole channels.
+The convolutions that mix channels, where nearly all of the arithmetic is, compute with integers, and so do dense
+layers behind them. Everything else computes in float32: what stands before them, as spectrograms do that are part of
+the network; the first of them, which hears the spectrograms and loses most; depthwise convolutions, whose cost is
+memory and not arithmetic; and the small ones that squeeze and excite, in which an error would reach whole channels.
 
-Weights get 7 of the 8 bits. Without VNNI a processor adds pairs of products in 16 bits, in which two full products
-do not fit: the network would be worse there, and another one than elsewhere.
+Weights that compute with integers get 7 of the 8 bits. Without VNNI a processor adds pairs of products in 16 bits, in
+which two full products do not fit: the network would be worse there, and another one than elsewhere. Those that compute
+in float32 are stored in 8 bits too, which costs nothing there, but for the few of the depthwise ones: see
+`birdemb.embed.packing`.
 """
 
 from __future__ import annotations
@@ -20,35 +23,32 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
-from numpy.typing import NDArray
 
-from birdemb.embed.birdnet import PASSES_AT_ONCE, Passes
 from birdemb.embed.openvino_models import compile_model
-from birdemb.errors import MissingDependencyError
+from birdemb.embed.packing import pack, unpack
+from birdemb.embed.trunk import Rows, Trunk
+from birdemb.errors import InputError, MissingDependencyError
 
-__all__ = ["Quantizer", "Rows", "import_nncf"]
+__all__ = ["Quantizer", "cosines_of", "import_nncf"]
 
 _NEARLY_ZERO = 1e-6
 
-Rows = NDArray[np.float32]
-
 
 class Quantizer:
-    """The float32 trunk in the form that is quantized, and what runs it.
+    """A float32 trunk in the form that is quantized, and what runs it.
 
     Parameters
     ----------
-    passes : Passes
-        For windows of 5 s, in float32.
+    trunk : Trunk
+        Its model is renamed and changed where NNCF or OpenVINO need it, not in what it computes.
+    name : str
+        Of the encoder, for messages.
 
     Attributes
     ----------
-    samples : int
-        Length of a window.
-    model : openvino.Model
-        The trunk.
+    trunk : Trunk
     convolutions : list of openvino.Node
-        All of it, in the order in which they are computed.
+        All that mix channels of a map, or are dense layers, in the order in which they are computed.
     quantizable : list of int
         The numbers of those that can compute in int8.
     exact : openvino.InferRequest
@@ -56,71 +56,102 @@ class Quantizer:
 
     Raises
     ------
-    MissingDependencyError
-        If NNCF is not installed.
+    InputError
+        If there is nothing in it that can be quantized.
     """
 
-    def __init__(self, passes: Passes) -> None:
-        self._nncf = import_nncf()
-        self._passes = passes
-        self.samples = passes.samples
-        self.model = passes.network.trunk
+    def __init__(self, trunk: Trunk, name: str) -> None:
+        self.trunk = trunk
+        self.model = trunk.model
         for node in self.model.get_ordered_ops():
-            if node.get_type_name() == "Convolution" and not _squeezes(node):
+            if _mixes_map(node) and not _squeezes(node):
                 _keep_summand(node)
         nodes = _rename(self.model)
-        self.convolutions = [node for node in nodes if node.get_type_name() == "Convolution"]
-        self.quantizable = [number for number, node in enumerate(self.convolutions) if not _squeezes(node)]
+        heard = _names_before(self.model.output(trunk.embedding).get_node())
+        self.convolutions = [
+            node for node in nodes if node.get_friendly_name() in heard and (_mixes_map(node) or _is_dense(node))
+        ]
+        self.quantizable = [number for number, node in enumerate(self.convolutions) if number and not _squeezes(node)]
+        if not self.quantizable:
+            raise InputError(
+                f"The network of {name} has no convolution over a map and no dense layer, which is what is quantized "
+                "here. Embed with --precision f32."
+            )
+        found = {node.get_friendly_name() for node in self.convolutions}
         self._others = [
             node.get_friendly_name()
             for node in nodes
-            if node.get_type_name() not in ("Convolution", "Constant", "Parameter", "Result")
+            if node.get_friendly_name() not in found and node.get_type_name() not in ("Constant", "Parameter", "Result")
+        ]
+        self._halved = [
+            node.get_friendly_name() for node in nodes if node.get_type_name() == "GroupConvolution" or _is_dense(node)
         ]
         self.exact = self.compile(self.model)
 
     def look(self, windows: Rows) -> Rows:
-        """Turn windows into spectrograms."""
-        spectrograms = np.empty((len(windows), *list(self._passes.network.front_end.output(0).shape)[1:]), np.float32)
-        for window, spectrogram in zip(windows, spectrograms, strict=True):
-            self._passes.look(window, spectrogram)
-        return spectrograms
+        """Turn windows into what the trunk is given."""
+        return self.trunk.look(windows)
 
-    def compile(self, model: ov.Model) -> ov.InferRequest:
-        """Make a model ready to run in one thread."""
-        return compile_model(model, "f32", self._passes.network.core).create_infer_request()
+    def compile(self, model: ov.Model, precision: str = "f32") -> ov.InferRequest:
+        """Make a model ready to run in one thread, without the form in which its weights are stored."""
+        ready = model.clone()
+        unpack(ready)
+        return compile_model(ready, precision, self.trunk.core).create_infer_request()
 
-    def run(self, request: ov.InferRequest, spectrograms: Rows) -> Rows:
-        """Turn spectrograms into embeddings, as many at once as in a real run."""
+    def run(self, request: ov.InferRequest, inputs: Rows) -> Rows:
+        """Turn what the trunk is given into embeddings, as many at once as in a real run."""
         rows = []
-        for start in range(0, len(spectrograms), PASSES_AT_ONCE):
-            request.infer([spectrograms[start : start + PASSES_AT_ONCE]])
-            rows.append(request.get_output_tensor(0).data.copy())
+        for start in range(0, len(inputs), self.trunk.at_once):
+            request.infer([inputs[start : start + self.trunk.at_once]])
+            rows.append(self.trunk.pool(request.get_output_tensor(self.trunk.embedding).data.copy()))
         return np.concatenate(rows)
 
-    def compare(self, model: ov.Model, spectrograms: Rows) -> Rows:
+    def compare(self, model: ov.Model, inputs: Rows) -> Rows:
         """Give the cosine of each embedding to that of the float32 trunk."""
-        ours, exact = self.run(self.compile(model), spectrograms), self.run(self.exact, spectrograms)
-        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(exact, axis=1)
-        cosines: Rows = (ours * exact).sum(axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)
-        return cosines
+        return cosines_of(self.run(self.compile(model), inputs), self.run(self.exact, inputs))
+
+    def halve(self) -> ov.Model:
+        """Store all weights of convolutions and dense layers in half precision; computed is in float32."""
+        model = self.model.clone()
+        found = {node.get_friendly_name() for node in self.convolutions}
+        pack([node for node in model.get_ordered_ops() if node.get_friendly_name() in {*found, *self._halved}], 16)
+        return model
+
+    def ignored(self, numbers: Sequence[int]) -> list[str]:
+        """Name all nodes but the convolutions of these numbers."""
+        return self._others + [node.get_friendly_name() for n, node in enumerate(self.convolutions) if n not in numbers]
 
     def quantize(self, numbers: Sequence[int], inputs: Rows, *, correct_bias: bool = True) -> ov.Model:
-        """Quantize the convolutions of these numbers, and nothing else."""
+        """Quantize the convolutions of these numbers, and store the weights of all others in fewer bits."""
+        nncf = import_nncf()
         left_out = [node.get_friendly_name() for n, node in enumerate(self.convolutions) if n not in numbers]
         with contextlib.redirect_stdout(io.StringIO()):  # bars of progress, of each of its many steps
-            model = self._nncf.quantize(
+            model = nncf.quantize(
                 self.model.clone(),
-                self._nncf.Dataset([spectrogram[None] for spectrogram in inputs]),
+                nncf.Dataset([each[None] for each in inputs]),
                 subset_size=len(inputs),
                 # Zero points for activations, which reach from -0.28 far up; compared, it is nearer to float32.
-                preset=self._nncf.QuantizationPreset.MIXED,
-                ignored_scope=self._nncf.IgnoredScope(names=self._others + left_out, validate=False),
-                advanced_parameters=self._nncf.AdvancedQuantizationParameters(
-                    overflow_fix=self._nncf.OverflowFix.ENABLE, disable_bias_correction=not correct_bias
+                preset=nncf.QuantizationPreset.MIXED,
+                ignored_scope=nncf.IgnoredScope(names=self.ignored(numbers), validate=False),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    overflow_fix=nncf.OverflowFix.ENABLE, disable_bias_correction=not correct_bias
                 ),
             )
+        nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
         _rename(model)
+        integers = {self.convolutions[number].get_friendly_name() for number in numbers}
+        in_eight = sorted(set(left_out) & nodes.keys())
+        in_sixteen = sorted((set(self._halved) - set(left_out) - integers) & nodes.keys())
+        pack([nodes[name] for name in in_eight], 8)
+        pack([nodes[name] for name in in_sixteen], 16)
         return model
+
+
+def cosines_of(ours: Rows, exact: Rows) -> Rows:
+    """Give the cosine of each embedding to the one in the same row; 0 where one of them is 0."""
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(exact, axis=1)
+    cosines: Rows = (ours * exact).sum(axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return cosines
 
 
 def _rename(model: ov.Model) -> list[ov.Node]:
@@ -128,15 +159,44 @@ def _rename(model: ov.Model) -> list[ov.Node]:
     nodes: list[ov.Node] = model.get_ordered_ops()
     for number, node in enumerate(nodes):
         node.set_friendly_name(f"{node.get_type_name()}_{number}")
-    model.input(0).get_tensor().set_names({"spectrograms"})
-    model.output(0).get_tensor().set_names({"embeddings"})
     return nodes
+
+
+def _names_before(node: ov.Node) -> set[str]:
+    """Give the names of all nodes that one depends on."""
+    names: set[str] = set()
+    waiting = [node]
+    while waiting:
+        for port in waiting.pop().input_values():
+            before = port.get_node()
+            if before.get_friendly_name() not in names:
+                names.add(before.get_friendly_name())
+                waiting.append(before)
+    return names
+
+
+def _mixes_map(node: ov.Node) -> bool:
+    """Tell whether a node is a convolution over a map; one over samples is the front end of a network."""
+    return bool(node.get_type_name() == "Convolution" and _count_axes(node.get_input_partial_shape(0)) == 4)
+
+
+def _is_dense(node: ov.Node) -> bool:
+    """Tell whether a node is a dense layer: a product of rows and weights, where spectrograms have a further axis."""
+    return bool(
+        node.get_type_name() == "MatMul"
+        and _count_axes(node.get_input_partial_shape(0)) == 2
+        and node.input_value(1).get_node().get_type_name() == "Constant"
+    )
 
 
 def _squeezes(convolution: ov.Node) -> bool:
     """Tell whether a convolution sees means over the whole feature map, and not the map."""
     shape = convolution.get_output_partial_shape(0)
-    return bool(shape[2] == 1 and shape[3] == 1)
+    return bool(_count_axes(shape) == 4 and shape[2] == 1 and shape[3] == 1)
+
+
+def _count_axes(shape: ov.PartialShape) -> int:
+    return int(shape.rank.get_length()) if shape.rank.is_static else 0
 
 
 def _keep_summand(convolution: ov.Node) -> None:
@@ -145,8 +205,11 @@ def _keep_summand(convolution: ov.Node) -> None:
     OpenVINO (2026.4) drops a summand of zeros. The scale that turns integers back into numbers then directly follows
     the convolution, once for each reader, and is applied as many times: the cosine falls below 0.5.
     """
-    (reader,) = (target.get_node() for target in convolution.output(0).get_target_inputs())
-    if reader.get_type_name() != "Add" or len(reader.output(0).get_target_inputs()) < 2:
+    readers = [target.get_node() for target in convolution.output(0).get_target_inputs()]
+    if len(readers) != 1 or readers[0].get_type_name() != "Add":
+        return
+    reader = readers[0]
+    if len(reader.output(0).get_target_inputs()) < 2:
         return
     summand = reader.input_value(1).get_node()
     if summand.get_type_name() == "Constant" and not summand.data.any():

@@ -90,3 +90,11 @@ def test_choices_are_scored_on_real_and_on_synthetic_species(recordings, script,
                "--head", "lr", "--soundscapes", 2, "--size", "small", "--jobs", 1)  # fmt: skip
     for part in ("demo, melspec", "effective", "sqrt+pca:64", "C=cv"):
         assert part in said
+
+
+@pytest.mark.slow
+def test_quantization_compares_the_ways_and_the_processors(recordings, birdnet_weights, tmp_path):
+    said = run("quantization.py", "--data", recordings, "--windows", 8, "--measured", 4, "--rounds", 2,
+               "--ways", "f32,bf16,f16,plain", "--work", tmp_path)  # fmt: skip
+    for part in ("calibrated with 8 windows", "soundscapes mean", "ms a window: f32", "AVX2", "AVX512_CORE_AMX"):
+        assert part in said

@@ -10,7 +10,16 @@ from fit_files import CLASSES, IDENTITY, fit_quickly, refuse, run, strict_json, 
 from birdemb.classify.bundle_file import write_bundle
 from birdemb.taxonomy import ClassName
 
-SECOND = {**IDENTITY, "encoder": "second", "dim": 20}
+FIGURES = {
+    "bytes": 6_873_712,
+    "milliseconds": 17.25,
+    "cosine_mean": 0.99422,
+    "cosine_worst": 0.97381,
+    "auc_loss_fed": 0.0015,
+    "auc_loss_refitted": 0.0012,
+    "gate": "passed",
+}
+SECOND = {**IDENTITY, "encoder": "second", "dim": 20, "quantization": FIGURES}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +39,7 @@ def test_everything_that_matters_is_told(fitted):
         f"{fitted.path}: lr on first, lr on second, lgbm on first, lgbm on second, 4 classes",
         "encoder: first (f32), windows of 5 s every 5 s",
         "encoder: second (f32)",
+        "6.9 MB, 17.2 ms a window when it was made, cosine to f32 0.9942, worst 0.9738; loss in ROC-AUC +0.0012",
         "blend: climb",
         "on 36 windows of 12 recordings, seed 0",
         "command: birdemb fit --head lr,lgbm",

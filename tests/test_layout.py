@@ -15,6 +15,7 @@ PACKAGE = REPOSITORY / "birdemb"
 LINKS = {"embed": "../embed", "classify": "../classify", "models": "../models", "cli.py": "../cli.py"}
 GLUE = {
     "__init__",
+    "auc_loss",
     "cli",
     "demo",
     "embedding",
@@ -27,6 +28,7 @@ GLUE = {
     "own_knowledge",
     "prediction",
     "quantize_command",
+    "quantizing",
     "soundscapes",
     "training",
     "tune_command",

@@ -14,19 +14,21 @@ from run_files import write_noise
 
 from birdemb import fitting, prediction
 from birdemb.embed import quantization
-from birdemb.embed.birdnet import Passes
 from birdemb.embed.calibration import choose_diverse, choose_windows
 from birdemb.embed.encoder import load_encoder
-from birdemb.embed.quantization import quantize_encoder
+from birdemb.embed.precision import has_bf16
+from birdemb.embed.quantization import Judge, quantize_encoder
+from birdemb.embed.quantization_record import Gate
 from birdemb.embed.quantizer import Quantizer
 from birdemb.embed.recordings import find_recordings
 from birdemb.embed.windows import WindowGrid, stream_windows
 from birdemb.embedding import embed_recordings
 from birdemb.errors import InputError, MissingDependencyError
-from birdemb.quantize_command import quantize
+from birdemb.quantize_command import quantize as quantize_command
+from birdemb.quantizing import quantize
 
 NAME = "birdnet-2.4"
-LOW = {"goal_mean": 0.9, "goal_worst": 0.8}  # few synthetic windows are no real calibration
+LOW = {"goal_mean": 0.9, "goal_worst": 0.8, "max_auc_loss": 1.0}  # few synthetic windows are no real calibration
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def made(birdnet_weights, world, tmp_path_factory):
     """A network that was really made, of a few synthetic windows."""
     pytest.importorskip("nncf")
     folder = tmp_path_factory.mktemp("models")
-    return quantize_encoder(NAME, calibrate=world.data, windows=16, output=folder, weights=birdnet_weights, **LOW)
+    return quantize(NAME, calibrate=world.data, windows=16, output=folder, weights=birdnet_weights, **LOW)
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def models(made, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def quantizer(birdnet_weights):
     pytest.importorskip("nncf")
-    return Quantizer(Passes(birdnet_weights, 240_000, 1024, "f32"))
+    return Quantizer(load_encoder(NAME, weights=birdnet_weights).read_trunk(), NAME)
 
 
 def windows_of(folder, seconds):
@@ -86,19 +88,46 @@ def test_embeddings_are_near_those_of_f32_whatever_the_window(models, world, bir
 def test_report_and_record_say_the_same(made):
     record = json.loads((made.folder / "quantization.json").read_text())
     assert record["sha256"] == made.sha256
-    assert record["cosine_to_f32"]["mean"] == made.cosine_mean >= made.cosine_worst >= LOW["goal_worst"]
-    assert record["calibration"]["windows"] == len(made.calibration.inputs) > 8
-    assert record["convolutions"] == {"all": 61, "int8": 35, "left_in_f32_by_measurement": []}
-    assert made.bytes == sum(path.stat().st_size for path in made.folder.glob("trunk.*")) < made.float_bytes / 2
+    assert record["figures"] == made.figures
+    assert made.cosine_mean >= made.cosine_worst >= LOW["goal_worst"]
+    assert record["calibration"]["windows"] == len(made.calibration.inputs) >= 8
+    assert record["convolutions"] == {"all": 61, "int8": 34, "left_in_f32_by_measurement": []}
+    assert made.bytes == sum(path.stat().st_size for path in made.folder.glob("trunk.*")) < 0.3 * made.float_bytes
     assert [path.name for path in made.folder.parent.iterdir()] == [made.folder.name]
+    loss = record["gate"]["auc_loss"]
+    assert record["gate"]["result"] == "passed"
+    assert loss["refitted"]["low"] <= loss["refitted"]["value"] == made.figures["auc_loss_refitted"]
+    assert loss["windows"] == len(made.calibration.judged) > 4
+    assert loss["classes"] >= 1
 
 
 @pytest.mark.slow
-def test_identity_names_the_network(models, made, birdnet_weights):
+def test_identity_names_the_network_and_says_how_good_it_is(models, made, birdnet_weights):
     first, second = (load_encoder(NAME, weights=birdnet_weights, precision="int8").identity for _ in range(2))
     exact = load_encoder(NAME, weights=birdnet_weights).identity
     assert first == second
-    assert first == exact | {"precision": "int8", "quantized_sha256": made.sha256}
+    assert first == exact | {
+        "precision": "int8",
+        "quantized_sha256": made.sha256,
+        "quantization": json.loads(json.dumps(made.figures)),
+    }
+    assert {"bytes", "milliseconds", "cosine_mean", "cosine_worst", "auc_loss_fed", "auc_loss_refitted"} < {
+        *first["quantization"]
+    }
+
+
+@pytest.mark.slow
+def test_network_that_loses_too_much_embeds_only_where_that_was_accepted(models, birdnet_weights):
+    path = models / f"{NAME}-int8" / "quantization.json"
+    record = json.loads(path.read_text())
+    record["gate"] |= {"result": "failed", "max_auc_loss": 0.002}
+    record["gate"]["auc_loss"]["refitted"]["value"] = 0.0312
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"to lose 0\.0312 in macro ROC-AUC, .* was 0\.002\. .* --force --accept-loss"):
+        load_encoder(NAME, weights=birdnet_weights, precision="int8")
+    record["gate"]["accepted"] = True
+    path.write_text(json.dumps(record))
+    assert load_encoder(NAME, weights=birdnet_weights, precision="int8").precision == "int8"
 
 
 @pytest.mark.slow
@@ -133,8 +162,11 @@ def test_file_that_was_altered_is_refused(models, birdnet_weights, file):
         (lambda record: record.pop("files"), "does not describe a quantized network"),
         (lambda record: record["files"].pop("trunk.bin"), "does not describe a quantized network"),
         (lambda record: record["files"].update({"trunk.xml": 7}), "does not describe a quantized network"),
-        (lambda record: record.update(format=2), "does not describe a quantized network of format 1"),
-        (lambda record: record.update(weights_sha256="0" * 64), f"was made of {NAME} with the weights 000"),
+        (lambda record: record.update(format=1), "does not describe a quantized network of format 2"),
+        (lambda record: record.pop("figures"), "does not describe a quantized network"),
+        (lambda record: record.update(gate={"result": "fine"}), "does not describe a quantized network"),
+        (lambda record: record.update(weights_sha256="0" * 64), f"was made of {NAME} in int8 with the weights 000"),
+        (lambda record: record.update(precision="f16"), f"was made of {NAME} in f16 with"),
     ],
 )
 def test_record_that_was_altered_is_refused(models, birdnet_weights, change, said):
@@ -171,7 +203,7 @@ def test_bundle_refuses_embeddings_of_another_calibration(models, world, birdnet
     fitting.fit("lr", jobs=1)
     prediction.predict(world.soundscapes, weights=birdnet_weights, output="one.csv", jobs=1)
     quantize_encoder(NAME, calibrate=world.data, windows=4, weights=birdnet_weights, force=True, **LOW)
-    with pytest.raises(InputError, match="quantized_sha256 is"):
+    with pytest.raises(InputError, match=r"quantization is|quantized_sha256 is"):
         prediction.predict(world.soundscapes, weights=birdnet_weights, output="two.csv", jobs=1)
 
 
@@ -180,28 +212,37 @@ def test_same_recordings_give_the_same_network(models, made, world, birdnet_weig
     with pytest.raises(InputError, match=r"There is an int8 network in .* --force"):
         quantize_encoder(NAME, calibrate=world.data, weights=birdnet_weights)
     (models / f"{NAME}-int8" / "trunk.xml").write_text("broken")
-    again = quantize_encoder(NAME, calibrate=world.data, windows=16, weights=birdnet_weights, force=True, **LOW)
+    again = quantize(NAME, calibrate=world.data, windows=16, weights=birdnet_weights, force=True, **LOW)
     assert again.sha256 == made.sha256
     assert again.calibration.sha256 == made.calibration.sha256
+    assert again.figures == made.figures, "embeddings made with it would be no more valid"
     assert load_encoder(NAME, weights=birdnet_weights, precision="int8").identity["quantized_sha256"] == made.sha256
 
 
 @pytest.mark.slow
-def test_command_tells_what_it_made(world, birdnet_weights, tmp_path, monkeypatch):
-    pytest.importorskip("nncf")
-    for name, goal in LOW.items():
-        monkeypatch.setitem(quantize_encoder.__kwdefaults__, name, goal)
-    given = [NAME, "--calibrate", world.data, "--windows", 20, "--output", tmp_path, "--weights", birdnet_weights]
-    result = CliRunner().invoke(quantize, [str(each) for each in given], catch_exceptions=False)
+def test_command_stores_half_precision_and_tells_what_it_costs(world, birdnet_weights, tmp_path, monkeypatch):
+    given = [NAME, "--calibrate", world.data, "--windows", 8, "--weights", birdnet_weights, "--precision", "f16",
+             "--output", tmp_path, "--max-auc-loss", 0.5]  # fmt: skip
+    result = CliRunner().invoke(quantize_command, [str(each) for each in given], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     for said in (
-        "of 61 convolutions",
-        "cosine to f32: mean 0.9",
-        " MB, in f32 24.6 MB",
+        f"Stored {NAME} in f16",
+        "cosine to f32: mean 1.0000, worst 1.0000",
+        "loss in macro ROC-AUC",
+        "gate: passed, at most 0.5",
+        "size: 12.6 MB, in f32 24.6 MB",
         "ms a window, in f32",
         "network:",
     ):
         assert said in result.output
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path))
+    windows = windows_of(world.soundscapes, 3.0)[:4]
+    ours, exact = (
+        load_encoder(NAME, window=3.0, weights=birdnet_weights, precision=precision) for precision in ("f16", "f32")
+    )
+    assert cosines(ours.encode(windows), exact.encode(windows)).min() > 0.9999
+    assert (ours.encode(windows) != exact.encode(windows)).any()
+    assert ours.identity["quantization"]["gate"] == "passed"
 
 
 @pytest.mark.slow
@@ -219,18 +260,31 @@ def test_convolution_that_loses_most_stays_in_float(quantizer, world, monkeypatc
     monkeypatch.setattr(quantizer, "quantizable", [6, 27, 60])
     monkeypatch.setattr(quantization, "_LEFT_IN_FLOAT", (0, 1))
     all_three = quantizer.compare(quantizer.quantize([6, 27, 60], spectrograms), spectrograms).mean()
-    _, left, near = quantization._reach_goal(quantizer, chosen, all_three + 1e-7, 0, lambda _: None)
+    measure = quantization._Measure(quantizer, chosen, Judge(), Gate(0.002))
+    made = quantization._reach_goal(measure, all_three + 1e-7, 0, lambda _: None)
     alone = {n: quantizer.compare(quantizer.quantize([n], spectrograms, correct_bias=False), spectrograms).mean()
              for n in (6, 27, 60)}  # fmt: skip
-    assert [layer.number for layer in left] == [min(alone, key=alone.get)]
-    assert near.mean() > all_three
+    assert [layer.number for layer in made.float_layers] == [min(alone, key=alone.get)]
+    assert made.cosines.mean() > all_three
     with pytest.raises(InputError, match=r"With 1 convolutions left in float32 .* Nothing was written"):
-        quantization._reach_goal(quantizer, chosen, 1.1, 0, lambda _: None)
+        quantization._reach_goal(measure, 1.1, 0, lambda _: None)
 
 
 def test_encoder_without_int8_is_refused():
     with pytest.raises(InputError, match="melspec runs in f32, not in int8"):
         quantize_encoder("melspec", calibrate=".")
+
+
+def test_bf16_is_refused_where_it_would_be_emulated():
+    if has_bf16():
+        pytest.skip("this processor has bfloat16")
+    with pytest.raises(InputError, match=r"no bfloat16 instructions .* Embed with --precision f32"):
+        quantize_encoder(NAME, calibrate=".", precision="bf16")
+
+
+def test_unknown_precision_is_refused():
+    with pytest.raises(InputError, match=r"--precision is 'int4'; expected int8, f16, bf16\."):
+        quantize_encoder(NAME, calibrate=".", precision="int4")
 
 
 def test_missing_nncf_is_told_of(monkeypatch):
@@ -247,6 +301,7 @@ def choose(folder, windows):
         grid=WindowGrid(),
         look=lambda rows: rows[:, :64].copy(),
         embed=lambda inputs: inputs,
+        labelled={"0.wav"},
     )
 
 
@@ -259,10 +314,15 @@ def test_what_is_measured_on_was_not_calibrated_with(tmp_path, recordings):
     assert len(chosen.inputs) == 10
     assert chosen.recordings == recordings
     assert [each.recording for each in chosen.skipped] == ["bad.wav"]
-    inputs, held_out = ({row.tobytes() for row in rows} for rows in (chosen.inputs, chosen.held_out))
+    inputs, held_out, judged = (
+        {row.tobytes() for row in rows} for rows in (chosen.inputs, chosen.held_out, chosen.judged)
+    )
     assert len(inputs) == 10
     assert len(held_out) == len(chosen.held_out) >= 4
     assert not inputs & held_out
+    assert len(judged) == len(chosen.judged) == len(chosen.judged_recordings) >= 4
+    assert not inputs & judged
+    assert set(chosen.judged_recordings) == {"0.wav"}
     again = choose(tmp_path / "in", 10)
     assert (again.sha256, again.inputs.tobytes()) == (chosen.sha256, chosen.inputs.tobytes())
 

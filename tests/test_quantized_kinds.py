@@ -1,0 +1,119 @@
+"""Quantization of encoders of other kinds than BirdNET, through the same path as a user's weights go."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from card_files import own_card
+from run_files import write_noise
+
+from birdemb.embed.catalogue import load_card
+from birdemb.embed.encoder import load_encoder
+from birdemb.errors import InputError
+from birdemb.quantizing import quantize
+
+RATE, BANDS, STEP = 8000, 24, 100
+LOW = {"goal_mean": 0.9, "goal_worst": 0.8, "max_auc_loss": 1.0, "windows": 12}
+
+
+def write_network(path: Path, dim: int = 32, classes: int = 5) -> None:
+    """Write an ONNX file as users bring them: samples to a spectrogram, to a map, to an embedding and logits."""
+    pytest.importorskip("onnx")
+    from birdemb.onnx_building import GraphBuilder
+
+    rng = np.random.default_rng(0)
+
+    def weights(*shape):
+        return graph.add_constant((rng.normal(0, 1, shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32))
+
+    graph = GraphBuilder("network")
+    sound = graph.add_input("waveform", ("n", RATE))
+    rows = graph.add("Unsqueeze", sound, graph.add_integers(1))
+    bands = graph.add("Abs", graph.add("Conv", rows, weights(BANDS, 1, STEP), strides=[STEP]))
+    levels = graph.add("Log", graph.add("Add", bands, graph.add_number(0.01)))
+    value = graph.add("Unsqueeze", levels, graph.add_integers(1))
+    for channels, before, size in ((16, 1, 3), (32, 16, 1), (dim, 32, 3)):
+        pads = [size // 2] * 4
+        value = graph.add("Relu", graph.add("Conv", value, weights(channels, before, size, size), pads=pads))
+    embedding = graph.add("ReduceMean", value, axes=[2, 3], keepdims=0)
+    graph.add_output("label", graph.add("MatMul", embedding, weights(dim, classes)), ("n", classes))
+    graph.add_output("embedding", embedding, ("n", dim))
+    path.write_bytes(graph.build({}).SerializeToString())
+
+
+@pytest.fixture
+def recordings_of_two_classes(tmp_path):
+    for number in range(8):
+        write_noise(tmp_path / f"data/{'ab'[number % 2]}/{number}.wav", 15, seed=number)
+    return tmp_path / "data"
+
+
+def windows_of(encoder, count=6):
+    rng = np.random.default_rng(7)
+    return rng.normal(0, rng.uniform(0.02, 0.3, (count, 1)), (count, encoder.window_samples)).astype(np.float32)
+
+
+def cosines(ours, theirs):
+    return (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+
+
+def compare(card, report, precision, least):
+    windows = windows_of(load_encoder(card))
+    ours, exact = (load_encoder(card, precision=name, logits=True) for name in (precision, "f32"))
+    embeddings, logits = ours.encode_with_logits(windows)
+    wanted, wanted_logits = exact.encode_with_logits(windows)
+    assert cosines(embeddings, wanted).min() > least
+    assert (embeddings != wanted).any()
+    assert np.corrcoef(logits.ravel(), wanted_logits.ravel())[0, 1] > least
+    assert ours.encode(windows).tobytes() == embeddings.tobytes()
+    assert ours.identity["quantized_sha256"] == report.sha256
+    assert ours.identity["quantization"] == json.loads(json.dumps(report.figures))
+    assert {key: value for key, value in ours.identity.items() if key in exact.identity} == exact.identity | {
+        "precision": precision
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "quantized", "least"), [("int8", 2, 0.97), ("f16", 0, 0.9999)])
+def test_network_that_a_user_brings_is_quantized(
+    recordings_of_two_classes, tmp_path, monkeypatch, precision, quantized, least
+):
+    pytest.importorskip("nncf")
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "models"))
+    write_network(tmp_path / "own.onnx")
+    card = own_card(tmp_path, dim=32, sample_rate=RATE, precisions=["f32", "f16", "int8"])
+    report = quantize(card, calibrate=recordings_of_two_classes, precision=precision, **LOW)
+    assert (report.convolutions, report.quantized) == (3, quantized), "the front end is no map"
+    assert report.bytes < report.float_bytes
+    assert report.gate.result == "passed"
+    assert report.gate.loss.windows >= 8
+    compare(card, report, precision, least)
+
+
+@pytest.mark.slow
+def test_panns_is_quantized(recordings_of_two_classes, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("nncf")
+    from birdemb.embed.panns_networks import make_network
+
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "models"))
+    card = load_card("panns-mobilenetv1")
+    torch.manual_seed(0)
+    (tmp_path / "models").mkdir()
+    torch.save({"model": make_network(card.tensors.call).state_dict()}, tmp_path / "models" / card.weights.file)
+    report = quantize(card.name, calibrate=recordings_of_two_classes, **LOW)
+    assert report.quantized >= 13
+    assert report.bytes < 0.3 * report.float_bytes
+    compare(card.name, report, "int8", 0.9)
+
+
+@pytest.mark.slow
+def test_network_made_for_a_number_of_frames_is_refused(recordings_of_two_classes, tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    from onnx_networks import NETWORK
+
+    NETWORK.write(tmp_path / "own.onnx", batch=3, samples=1000, fixed=3)
+    card = own_card(tmp_path, precisions=["f32", "f16"])
+    with pytest.raises(InputError, match=r"own has no network that .* quantized here"):
+        quantize(card, calibrate=recordings_of_two_classes, precision="f16", output=tmp_path / "models")
