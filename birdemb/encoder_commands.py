@@ -78,6 +78,7 @@ def fetch(name: str, force: bool) -> None:
     whether they are here.
     """
     from birdemb.embed.catalogue import load_card
+    from birdemb.embed.encoder import find_encoder_weights
     from birdemb.embed.fetching import fetch_names, fetch_weights
     from birdemb.embed.weights import describe_origin, find_weights
     from birdemb.encoder_table import missing_package
@@ -92,11 +93,12 @@ def fetch(name: str, force: bool) -> None:
 
     if force:
         fetch_weights(card, force=True, tell=tell)
-    found = find_weights(card, tell=tell)
+    extra = missing_package(card)
+    found = (find_encoder_weights(card) if not extra else None) or find_weights(card, tell=tell)
     fetch_names(card, found.path, tell=tell)
     click.echo(f"{card.name}: {found.path}\n  sha256 {found.sha256}, {describe_origin(found.origin)}")
     click.echo(f"  licence: {card.licence}")
-    if extra := missing_package(card):
+    if extra:
         click.echo(f"  To run it: pip install 'birdemb[{extra}]'")
 
 

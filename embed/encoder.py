@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from birdemb.embed.trunk import Trunk
     from birdemb.embed.weights import FoundWeights
 
-__all__ = ["Encoder", "load_encoder"]
+__all__ = ["Encoder", "find_encoder_weights", "load_encoder"]
 
 _MODULES = {
     "birdnet": "birdemb.embed.birdnet:BirdNetEncoder",
@@ -285,6 +285,34 @@ def _find_quantized(card: Card, weights: FoundWeights | None, precision: str) ->
     return read_quantized(card, weights, precision)
 
 
+def _find_kind(card: Card) -> type[Encoder]:
+    module, _, name = _MODULES[card.kind].partition(":")
+    kind: type[Encoder] = getattr(import_module(module), name)
+    return kind
+
+
+def find_encoder_weights(card: Card, chosen: Path | None = None) -> FoundWeights | None:
+    """Find what an encoder runs on: its weights, or what was made of them; made of them now, if need be.
+
+    Parameters
+    ----------
+    card : Card
+    chosen : Path, optional
+        Where they are; where to look without it says `birdemb.embed.weights.find_weights`.
+
+    Returns
+    -------
+    FoundWeights or None
+        None for an encoder that has none.
+
+    Raises
+    ------
+    BirdembError
+        If they are nowhere, are others than the card's, or cannot be made into what the encoder runs on.
+    """
+    return _find_kind(card).find_weights(card, chosen)
+
+
 def load_encoder(
     name: str = DEFAULT_ENCODER,
     *,
@@ -334,12 +362,10 @@ def load_encoder(
     card = load_card(name)
     if pooling is not None:
         card = with_pooling(card, pooling)
-    module, _, name_of_kind = _MODULES[card.kind].partition(":")
-    kind: type[Encoder] = getattr(import_module(module), name_of_kind)
-    return kind(
+    return _find_kind(card)(
         card,
         window=window,
-        weights=kind.find_weights(card, weights),
+        weights=find_encoder_weights(card, weights),
         precision=resolve_precision(card, precision),
         logits=logits,
     )

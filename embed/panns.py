@@ -171,8 +171,7 @@ def name_network(card: Card) -> str:
 def _find_checkpoint(card: Card, chosen: Path | None) -> FoundWeights | None:
     """Find a checkpoint on this machine, and check it; nothing is downloaded."""
     if chosen is None:
-        found = locate_weights(card)
-        return check_weights(found, card) if found is not None else None
+        return find_weights(card) if locate_weights(card) is not None else None
     if chosen.is_dir() and is_converted(name_folder(card, chosen)) and card.weights is not None:
         found = chosen / card.weights.file
         return check_weights(found, card) if found.is_file() else None

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from birdemb.embed.card import Card
 from birdemb.embed.catalogue import load_card
-from birdemb.embed.encoder import Encoder, load_encoder
+from birdemb.embed.encoder import Encoder, find_encoder_weights, load_encoder
 from birdemb.embed.golden import find_differences, make_record, read_golden, write_golden
 from birdemb.embed.signals import make_signals
-from birdemb.embed.weights import FoundWeights, describe_origin, find_weights, name_in_commands
+from birdemb.embed.weights import FoundWeights, describe_origin, name_in_commands
 from birdemb.errors import BirdembError
 
 __all__ = ["FAILED", "NOTHING", "OK", "Check", "verify_encoder"]
@@ -76,7 +76,7 @@ def verify_encoder(name: str, *, weights: Path | None = None, record: bool = Fal
     found = None
     if card.weights is not None or weights is not None:
         try:
-            found = find_weights(card, weights)
+            found = find_encoder_weights(card, weights)
         except BirdembError as error:
             yield Check("weights", FAILED, str(error))
             return
