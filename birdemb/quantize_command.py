@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from birdemb.command_options import offline
+
 if TYPE_CHECKING:
     from birdemb.embed.quantization_record import Estimate, Gate, QuantizationReport
 
@@ -56,6 +58,7 @@ _PATH = click.Path(path_type=Path)
     "--weights", type=_PATH, help="Weights file of the encoder, or a folder with it; found by itself otherwise."
 )
 @click.option("--force", is_flag=True, help="Replace a network that is there; its embeddings cannot be made again.")
+@offline
 def quantize(encoder: str, **settings: Any) -> None:  # noqa: ANN401 - each option's own type
     """Make a network with fewer bits from ENCODER's, and measure what that costs.
 

@@ -91,14 +91,8 @@ def load_network(path: Path, card: Card) -> Network:
     MissingDependencyError
         If TensorFlow or tensorflow_hub is missing or too old.
     InputError
-        If it is no SavedModel, is not whole, or was compiled for another device than this machine has.
+        If it is not whole, or was compiled for another device than this machine has.
     """
-    if not (path / "saved_model.pb").is_file():
-        held = ", ".join(sorted(entry.name for entry in path.iterdir())[:5]) if path.is_dir() else "no folder at all"
-        raise InputError(
-            f"{path} is no SavedModel: expected a folder with saved_model.pb and variables in it, found "
-            f"{held or 'an empty one'}. Unpack the weights of {card.name} right into it."
-        )
     tensorflow, hub = start_tensorflow()
     device = _choose_device(_read_platforms(path, card), path, card)
     try:

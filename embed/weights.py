@@ -164,7 +164,11 @@ def hash_weights(path: Path, weights: Weights) -> str:
         if weights.folder:
             parts = sorted(part for pattern in _READ_BY_TENSORFLOW for part in path.glob(pattern) if part.is_file())
             if not parts:
-                raise InputError(f"{path} is no SavedModel: it holds no {_READ_BY_TENSORFLOW[0]}. Get it again.")
+                held = ", ".join(sorted(entry.name for entry in path.iterdir())[:5])
+                raise InputError(
+                    f"{path} is no SavedModel: expected a folder with saved_model.pb and variables in it, found "
+                    f"{held or 'an empty one'}. Unpack the weights right into it."
+                )
             return hash_json({part.relative_to(path).as_posix(): hash_file(part) for part in parts})
         return hash_json({part: hash_file(path.parent / part) for part in (path.name, *weights.also)})
     except OSError as error:

@@ -1,5 +1,6 @@
 """What the commands say when the input is bad: one sentence and an exit status, and all that is good goes on."""
 
+import contextlib
 import os
 import shutil
 
@@ -25,11 +26,24 @@ def folder(world, tmp_path, monkeypatch):
     return place
 
 
+@pytest.fixture(scope="module")
+def fitted_once(world, tmp_path_factory):
+    place = copy_world(world, tmp_path_factory.mktemp("fitted") / "job")
+    with contextlib.chdir(place):
+        embed("data")
+        run("fit", "--head", "lr")
+    return place
+
+
 @pytest.fixture
-def fitted(folder):
-    embed("data")
-    run("fit", "--head", "lr")
-    return folder
+def fitted(fitted_once, tmp_path, monkeypatch):
+    """A copy of a folder in which the first two commands have run, as if they had run there."""
+    place = tmp_path / "job"
+    shutil.copytree(fitted_once, place)
+    for note in (place / ".birdemb" / "embedded.json", *(place / ".birdemb" / "embedded").iterdir()):
+        note.write_text(note.read_text().replace(str(fitted_once), str(place)))
+    monkeypatch.chdir(place)
+    return place
 
 
 def bad_recordings(folder):

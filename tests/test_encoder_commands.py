@@ -168,7 +168,9 @@ def test_fetch_of_what_needs_none_or_has_no_source(tmp_path):
 
 @pytest.mark.parametrize("command", ["info", "fetch", "verify"])
 def test_unknown_name_suggests_the_nearest(command):
-    assert "There is no encoder 'birdnet'. Did you mean 'birdnet-2.4'?" in refuse("encoders", command, "birdnet")
+    said = refuse("encoders", command, "birdnet")
+    assert "There is no encoder 'birdnet'. Did you mean" in said
+    assert "'birdnet-2.4'" in said.partition("?")[0]
     assert "no.toml cannot be read: No such file" in refuse("encoders", command, "no.toml")
 
 

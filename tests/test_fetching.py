@@ -177,11 +177,13 @@ def test_folder_comes_whole_from_wherever_it_lies_in_an_archive(server, own_fold
 
 def test_weights_without_an_archive_come_with_what_lies_beside_them(server, own_folder):
     server.put("net.bin", b"tensors")
+    server.put("own.bin", b"more of them")
     card = make_card(
         file="own.xml", also=["net.bin"], bytes=0, sha256="", sources=[Source(server.put("net.xml", b"<net/>"))]
     )
     assert find_weights(card).path.read_bytes() == b"<net/>"
     assert (own_folder / "net.bin").read_bytes() == b"tensors"
+    assert (own_folder / "own.bin").read_bytes() == b"more of them"
 
 
 def test_own_card_s_weights_come_beside_it(server, tmp_path):

@@ -104,13 +104,14 @@ def test_output_that_holds_no_numbers_is_refused(refuse, tmp_path):
 
 
 @pytest.mark.parametrize("held", [["weights.tar.gz"], []])
-def test_folder_that_is_no_savedmodel_is_told_before_tensorflow_starts(refuse, tmp_path, held):
+def test_folder_that_is_no_savedmodel_is_told_before_tensorflow_starts(tmp_path, held):
     (tmp_path / "no").mkdir()
     for name in held:
         (tmp_path / "no" / name).touch()
-    said = refuse("perch-2", tmp_path / "no")
-    assert "is no SavedModel: expected a folder with saved_model.pb" in said
-    assert f"found {held[0] if held else 'an empty one'}. Unpack" in said
+    card = write_card(tmp_path, "perch-2", "weights")
+    found = held[0] if held else "an empty one"
+    with pytest.raises(InputError, match=rf"no is no SavedModel: expected a folder .*, found {found}\. Unpack"):
+        load_encoder(str(card), weights=tmp_path / "no")
 
 
 @slow
