@@ -262,7 +262,7 @@ class _Batch:
             left = np.flatnonzero(~self.converged & (iterations < self._max_iter) & (refusals < _MOST_REFUSALS))
         self._solved = [*self._solved[1 - _EXTRAPOLATED :], (logs[-1], self.place.copy())]
         # Where rounding hides what is left to gain, there is nothing more to do.
-        self.converged |= (refusals >= _MOST_REFUSALS) & (-slope <= 20 * self._precision.rounding * self.value)
+        self.converged |= (refusals >= _MOST_REFUSALS) & (-slope <= 40 * self._precision.rounding * self.value)
         return iterations
 
     def _find_positives(self, task: Task, numbers: NDArray[np.intp], signed: NDArray[Any]) -> None:

@@ -167,7 +167,7 @@ def test_what_is_not_hashed_of_a_folder_may_differ(own_folder):
     assert find_weights(card) == found
     shutil.rmtree(path)
     path.mkdir()
-    with pytest.raises(InputError, match=r"is no SavedModel: it holds no saved_model\.pb"):
+    with pytest.raises(InputError, match=r"is no SavedModel: expected a folder with saved_model\.pb"):
         find_weights(card)
 
 
