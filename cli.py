@@ -27,7 +27,7 @@ from birdemb.tune_command import tune
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 
-_RESUMED = ("embed", "predict", "tune", "demo")
+_RESUMED = ("embed", "predict", "tune", "demo", "encoders")
 """Commands that go on where they were stopped."""
 
 _EPILOG = """\b

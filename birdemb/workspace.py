@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.errors import InputError
+from birdemb.identity import ENCODER_NAME
 from birdemb.listing import Listing
 from birdemb.storage import read_json, write_json
 
 __all__ = ["Workspace"]
-
-_ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Workspace:
         InputError
             If that is no name of an encoder.
         """
-        if not _ENCODER_NAME.fullmatch(encoder):
+        if not ENCODER_NAME.fullmatch(encoder):
             raise InputError(f"{encoder!r} is no name of an encoder. `birdemb encoders` lists them.")
         return self.folder / "embedded" / f"{encoder}.json"
 

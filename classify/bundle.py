@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from birdemb.classify.checks import check_number, check_whole_number
 from birdemb.classify.ensemble import Ensemble
 from birdemb.errors import InputError
+from birdemb.identity import ENCODER_NAME
 from birdemb.taxonomy import ClassName
 
 __all__ = ["Bundle"]
@@ -119,8 +120,9 @@ def _check_identity(identity: Mapping[str, Any]) -> None:
     if missing:
         raise InputError(f"The identity in the bundle lacks {', '.join(sorted(missing))}.")
     encoder, dim, window, hop = (identity[key] for key in ("encoder", "dim", "window", "hop"))
-    if not isinstance(encoder, str) or not encoder:
-        raise InputError(f"The identity in the bundle names the encoder {encoder!r}.")
+    if not isinstance(encoder, str) or not ENCODER_NAME.fullmatch(encoder):
+        # A path would be opened as that of a card, with all that lies beside it.
+        raise InputError(f"The identity in the bundle names the encoder {encoder!r}, which is no name of one.")
     check_whole_number("dim in the identity of the bundle", dim, at_least=1)
     check_number("window in the identity of the bundle", window, above=0, at_most=LONGEST_WINDOW)
     check_number("hop in the identity of the bundle", hop, at_least=SHORTEST_HOP, at_most=window)

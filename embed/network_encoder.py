@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from birdemb.embed.card import Card, Tensors
 from birdemb.embed.encoder import Encoder
 from birdemb.embed.frames import cut_frames, pool_rows, set_level
-from birdemb.errors import InputError
+from birdemb.errors import InputError, RecordingError
 
 if TYPE_CHECKING:
     from birdemb.embed.weights import FoundWeights
 
 __all__ = ["Heard", "NetworkEncoder"]
+
+_QUIET = 0.01
+"""Of the noise that a network is tried with; full scale is 1."""
 
 _SMALLEST_PROBABILITY = 1e-7
 """Probabilities that round to 0 or 1 become logits of about -16 and 16."""
@@ -96,8 +99,10 @@ class NetworkEncoder(Encoder):
         """As of every encoder."""
         if self._prepared:
             return
-        frames = np.zeros((1, self.frame_samples), np.float32)
-        self._read(self._run(frames), 1)
+        # As many as there will be, as some networks take but one; and no silence, by which some divide.
+        shape = (self.frames_at_once, self.frame_samples)
+        noise = np.random.default_rng(0).normal(0, _QUIET, shape).astype(np.float32)
+        self._read(self._run(noise), len(noise))
         self._prepared = True
 
     @abstractmethod
@@ -132,9 +137,10 @@ class NetworkEncoder(Encoder):
             part = frames[first : first + self.frames_at_once]
             rows, own = self._read(self._run(part), len(part))
             if not (np.isfinite(rows).all() and np.isfinite(own).all()):
-                raise InputError(
-                    f"The network of {self.card.name} gives values that are no finite numbers (NaN or infinity). Some "
-                    "networks do so for digital silence, which they divide by; otherwise its weights are broken."
+                raise RecordingError(
+                    "encode",
+                    f"the network of {self.card.name} gives values that are no finite numbers (NaN or infinity). Some "
+                    "networks do so for digital silence, which they divide by; otherwise its weights are broken",
                 )
             embeddings.append(rows)
             logits.append(own)

@@ -148,7 +148,8 @@ def embed_folder(
         )
     cache = EmbeddingCache(cache_folder, identity)
     settings = Settings(
-        str(made.card.place) if made.card.place is not None else encoder,
+        made.card.name,
+        made.card.place,
         made.weights.absolute() if made.weights else None,
         made.precision,
         made.card.pooling,

@@ -30,6 +30,8 @@ from birdemb.storage import hash_json
 
 __all__ = ["Outcome", "Piece", "Settings", "embed_pieces", "identify", "warm_up"]
 
+_QUIET = 0.01  # of the noise that a new encoder is tried with; full scale is 1
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -38,7 +40,9 @@ class Settings:
     Parameters
     ----------
     encoder : str
-        Its name, or the path of a user's own card.
+        Its name.
+    card : Path or None
+        Where its card lies on the machine that started the run, if it is a user's own.
     weights : Path or None
         Where they lie on the machine that started the run.
     precision : str
@@ -55,6 +59,7 @@ class Settings:
     """
 
     encoder: str
+    card: Path | None
     weights: Path | None
     precision: str
     pooling: str
@@ -165,11 +170,12 @@ def warm_up(settings: Settings) -> None:
         # Ctrl-C is for the process that started the run, which ends its workers in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     encoder = _load(settings)
-    silence = np.zeros((min(4, windows_at_once(settings.grid)), encoder.window_samples), np.float32)
+    shape = (min(4, windows_at_once(settings.grid)), encoder.window_samples)
+    noise = np.random.default_rng(0).normal(0, _QUIET, shape).astype(np.float32)
     if settings.logits:
-        encoder.encode_with_logits(silence)
+        encoder.encode_with_logits(noise)
     else:
-        encoder.encode(silence)
+        encoder.encode(noise)
 
 
 def embed_pieces(settings: Settings, pieces: Sequence[Piece], rest: float = 0.0) -> list[Outcome]:
@@ -208,11 +214,12 @@ def _load(settings: Settings) -> Encoder:
     """Make the encoder once in each thread, and make sure that it is the one that the run is about."""
     if _loaded.settings == settings and _loaded.encoder is not None:
         return _loaded.encoder
-    # On another machine they may lie elsewhere; the card knows their hash.
+    # On another machine they may lie elsewhere; the card knows their hash, and the identity the card.
+    name = settings.encoder if settings.card is None or not settings.card.is_file() else str(settings.card)
     weights = settings.weights if settings.weights is not None and settings.weights.exists() else None
     try:
         encoder = load_encoder(
-            settings.encoder,
+            name,
             window=settings.grid.window,
             weights=weights,
             precision=settings.precision,
@@ -280,6 +287,8 @@ def _encode(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     try:
         return encoder.encode_with_logits(windows) if with_logits else (encoder.encode(windows), None)
+    except BirdembError:
+        raise  # of one recording, or of an encoder that no recording could be given to
     except (ArithmeticError, RuntimeError, ValueError) as error:
         # What NumPy, SciPy and OpenVINO raise: whatever is wrong with one recording must not end the run.
         raise RecordingError("encode", f"{encoder.card.name} cannot encode it: {error}") from error

@@ -231,7 +231,14 @@ class _Checks:
         change = max(self._change(name, lambda window: window * np.float32(_GAIN)) for name in ("noise", "trill"))
         said = "a sound and half as loud"
         if card.level == "none" and not card.levels_itself:
-            return Check("gain", OK, f"{said}: relative difference {change:.3g}, and the card levels nothing")
+            if change > _SAME_LEVEL:
+                return Check("gain", OK, f"{said}: relative difference {change:.3g}, and the card levels nothing")
+            return Check(
+                "gain",
+                FAILED,
+                f"{said}, which the card does not level: relative difference {change:.3g}, expected more than "
+                f"{_SAME_LEVEL:g}. If the network levels by itself, say levels_itself = true in its card.",
+            )
         rule = "the network levels by itself" if card.levels_itself else f"the card says level = {card.level!r}"
         return _require_less("gain", change, _SAME_LEVEL, f"{said}, where {rule}")
 

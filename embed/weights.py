@@ -120,6 +120,8 @@ def locate_weights(card: Card) -> Path | None:
 def _places(card: Card, weights: Weights) -> Iterator[Path]:
     if card.place is not None:
         yield card.place.parent / weights.file
+        if not weights.sha256 and not weights.sources:
+            return  # what lies elsewhere under that name may be anybody's
     yield weights_folder() / weights.file
     yield user_folder() / weights.file
     yield from places_on_kaggle(weights)

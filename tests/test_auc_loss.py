@@ -103,6 +103,7 @@ def test_judge_knows_class_folders_and_tables(tmp_path):
     assert make_judge(folder, other).labelled == {"a/1.wav", "b/3.wav"}
 
 
+@pytest.mark.slow
 def test_order_of_windows_does_not_matter_to_the_judge(tmp_path):
     judge = make_judge(lay_out(tmp_path / "in", [f"{label}/{n}.wav" for label in "ab" for n in range(4)]))
     exact, *_ = make_windows(3, recordings=8, each=5)

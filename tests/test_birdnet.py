@@ -130,6 +130,7 @@ def test_frames_of_a_real_soundscape_are_litert_s(frames, litert, soundscape):
     assert_same(frames.encode(windows), litert(windows), limit=2e-4)
 
 
+@pytest.mark.slow
 def test_mean_pooling_is_that_of_the_frames_at_0_and_2_s(birdnet_weights, litert, soundscape):
     windows = soundscape(5.0)
     encoder = load_encoder("birdnet-2.4", weights=birdnet_weights, pooling="mean")
@@ -138,6 +139,7 @@ def test_mean_pooling_is_that_of_the_frames_at_0_and_2_s(birdnet_weights, litert
     assert encoder.identity["frame_starts"] == [0.0, 2.0]
 
 
+@pytest.mark.slow
 def test_window_of_5_s_is_heard_in_one_pass(birdnet_weights, exact, soundscape):
     windows = soundscape(5.0)[:6]
     encoder = load_encoder("birdnet-2.4", weights=birdnet_weights)
@@ -160,6 +162,7 @@ def test_logits_of_a_frame_are_litert_s(birdnet_weights, litert, soundscape):
     assert np.abs(logits - litert(windows, tensor="logits")).max() < 5e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "whole"])
 def test_logits_of_5_s_are_the_larger_of_its_frames(birdnet_weights, soundscape, pooling):
     windows = soundscape(5.0)[:8]
@@ -213,6 +216,7 @@ def test_short_window_is_padded_with_zeros(birdnet_weights, frames):
     np.testing.assert_array_equal(short.encode(window), frames.encode(padded))
 
 
+@pytest.mark.slow
 def test_row_is_the_same_to_the_bit_alone_and_among_others(birdnet_weights):
     encoder = load_encoder("birdnet-2.4", weights=birdnet_weights, logits=True)
     windows = np.random.default_rng(5).normal(0, 0.1, (7, encoder.window_samples)).astype(np.float32)

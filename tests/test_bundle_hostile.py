@@ -262,6 +262,7 @@ def test_shares_that_are_no_shares(written, wrong):
 
 
 BAD_IDENTITIES = [
+    *(({"encoder": name}, "which is no name of one") for name in ("/tmp/own.toml", "own.toml", "../own", "a b", "")),
     ({"encoder": ""}, "encoder ''"),
     ({"encoder": None}, "encoder None"),
     ({"encoder": ["fake"]}, "encoder"),
@@ -318,6 +319,7 @@ def test_parts_of_a_head_that_is_not_named(written):
     assert_refused(written, "parts of head1, which it does not name")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "content"),
     [

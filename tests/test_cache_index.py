@@ -169,6 +169,7 @@ print("read")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there are no modes elsewhere")
 @pytest.mark.parametrize("index", ["whole", "behind", "broken", "missing"])
 def test_a_folder_that_is_read_only_is_read(index, tmp_path):

@@ -71,6 +71,7 @@ def test_changed_recording_is_embedded_again_and_a_renamed_one_is_not(folder):
     assert sorted(len(np.load(shard)) for shard in shards) == [3, 4]
 
 
+@pytest.mark.slow
 def test_several_workers_give_the_same_as_one(folder):
     embed("data")
     run("fit", "--head", "lr", "-o", "one.birdemb")
@@ -83,6 +84,7 @@ def test_several_workers_give_the_same_as_one(folder):
         np.testing.assert_array_equal(value, second[key])
 
 
+@pytest.mark.slow
 def test_bundle_tells_how_it_was_made(fitted):
     bundle = read_bundle(fitted / ".birdemb" / "bundles" / "lr.birdemb")
     assert bundle.identities[0]["encoder"] == "melspec"
@@ -92,6 +94,7 @@ def test_bundle_tells_how_it_was_made(fitted):
     assert set(bundle.provenance["recordings_by_class"]) == set(bundle.labels)
 
 
+@pytest.mark.slow
 def test_class_folders_are_labels_where_there_is_no_table(folder, world):
     (folder / "data" / "train.csv").unlink()
     assert "class folders: 4 classes" in embed("data")
@@ -99,6 +102,7 @@ def test_class_folders_are_labels_where_there_is_no_table(folder, world):
     assert read_bundle(folder / ".birdemb/bundles/lr.birdemb").labels == world.classes
 
 
+@pytest.mark.slow
 def test_sample_submission_gives_rows_and_columns(fitted, world):
     sample = pd.read_csv("truth.csv").iloc[::-1]
     sample = sample[["row_id", *reversed(world.classes)]].rename(columns={world.classes[0]: "unheard1"})
@@ -117,6 +121,7 @@ def test_sample_submission_gives_rows_and_columns(fitted, world):
     assert list(pd.read_csv("submission.csv")["row_id"]) == list(pd.read_csv("whole.csv")["row_id"])
 
 
+@pytest.mark.slow
 def test_sample_of_other_soundscapes_is_an_error(fitted):
     sample = pd.read_csv("truth.csv")
     sample["row_id"] = "other_" + sample["row_id"]
@@ -125,6 +130,7 @@ def test_sample_of_other_soundscapes_is_an_error(fitted):
     assert "none of the predicted rows" in said
 
 
+@pytest.mark.slow
 def test_one_recording_can_be_predicted_by_itself(fitted):
     one = next((fitted / "soundscapes").glob("*.ogg"))
     assert "1 recording, 12 windows" in run("predict", one, "-o", "one.csv")
@@ -169,6 +175,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path):
     assert 0 < sum(kept) < 60 * 60
 
 
+@pytest.mark.slow
 def test_package_s_functions_are_the_commands(world, tmp_path):
     import birdemb
 

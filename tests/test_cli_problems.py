@@ -90,6 +90,7 @@ def test_bad_recordings_are_listed_counted_and_cost_nothing_else(folder, jobs):
     run("fit", "--head", "lr")
 
 
+@pytest.mark.slow
 def test_bad_soundscape_is_skipped_and_the_others_are_all_there(fitted):
     bad_recordings(fitted / "soundscapes")
     said = run("predict", "soundscapes", "--jobs", 1, status=EXIT_SKIPPED)
@@ -143,6 +144,7 @@ def test_recording_that_changes_while_it_is_read_is_not_kept(tmp_path):
     assert "2 recordings, 5 windows" in embed("data")
 
 
+@pytest.mark.slow
 def test_damaged_embeddings_are_an_error_that_says_what_to_do(folder):
     embed("data")
     (shard,) = (folder / ".birdemb").rglob("*.npy")

@@ -282,6 +282,7 @@ def mutate(content, steps):
     return content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @settings(max_examples=int(os.environ.get("BIRDEMB_TEST_MUTATIONS", "60")), deadline=None)
 @given(data=st.data())

@@ -79,6 +79,7 @@ def test_no_window_gives_no_row(encoder, windows):
     assert encoder.encode(windows[:0]).shape == (0, encoder.card.dim)
 
 
+@pytest.mark.slow
 def test_logits_come_with_the_same_embeddings(encoder, windows):
     if not encoder.own_logits:
         pytest.skip("knows no classes by itself")

@@ -67,6 +67,7 @@ def test_trust_that_is_no_share_for_each_class_is_refused(trust):
         Ensemble((Member(fitted(), trust=trust),), (None,), EQUAL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lr", "lgbm"])
 @pytest.mark.parametrize("kind", ["none", *PRIORS])
 def test_every_window_is_scored_by_a_head_that_knows_nothing_of_its_fold(name, kind):

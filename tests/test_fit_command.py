@@ -100,6 +100,7 @@ def test_report_tells_what_was_fitted_and_how_well():
     ]
 
 
+@pytest.mark.slow
 def test_two_encoders_are_named_in_the_report():
     said = run("fit", "-e", "first", "-e", "second", "--cv", 2)
     assert "lr on first" in said
@@ -130,6 +131,7 @@ def test_recordings_beyond_the_limit_are_no_problem():
     assert "on 27 windows of 9 recordings" in said
 
 
+@pytest.mark.slow
 def test_copies_are_told(tmp_path):
     X = hear("amecro/0.ogg", "amecro")
     write_workspace(tmp_path / "new", table_of(4), heard={"amecro/3.ogg": X * np.float32(1.001)})

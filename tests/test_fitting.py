@@ -56,6 +56,7 @@ def test_bundle_predicts_what_a_head_made_by_hand_does(place, head):
     np.testing.assert_allclose(bare.ensemble.predict_proba((Heard(probe()),)), expit(logits), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blend", BLENDS)
 def test_several_heads_are_blended(place, blend):
     report = fit_quickly(place, "lr,lgbm", blend=blend, cv=2)
@@ -88,6 +89,7 @@ def test_calibration_and_thresholds_are_there_exactly_where_heads_were_validated
     assert bundle.scores == {"reason": "it was not asked for"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["lr", "lgbm"])
 def test_same_seed_gives_the_same_bundle(tmp_path, table, head):
     files = []
@@ -120,6 +122,7 @@ def test_another_seed_gives_other_folds_and_is_kept(place):
     assert second.bundle.ensemble.members[0].head.random_state == 2**32 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "rules"),
     [

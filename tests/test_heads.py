@@ -35,8 +35,7 @@ def data():
 
 # Dropout is drawn for each row, so that a row repeated is never quite the row weighted: off for the checks.
 CHECKED = [make_head("lr"), make_head("lgbm", n_estimators=50)]
-if torch is not None:
-    CHECKED.append(make_head("mlp", hidden=(16,), dropout=0.0, epochs=60, learning_rate=0.01, n_jobs=1))
+CHECKED_SLOWLY = [make_head("mlp", hidden=(16,), dropout=0.0, epochs=60, learning_rate=0.01, n_jobs=1)]
 
 
 def expected_failures(head):
@@ -51,6 +50,13 @@ def expected_failures(head):
 
 @parametrize_with_checks(CHECKED, expected_failed_checks=expected_failures)
 def test_scikit_learn_contract(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch is None, reason="the mlp head is fitted with torch")
+@parametrize_with_checks(CHECKED_SLOWLY)
+def test_scikit_learn_contract_of_mlp(estimator, check):
     check(estimator)
 
 

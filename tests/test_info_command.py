@@ -101,6 +101,7 @@ def test_names_of_any_alphabet_and_none_are_told(tmp_path, flags):
         assert [entry["label"] for entry in strict_json(said)["classes"]] == list(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--classes"], ["--json"]])
 @pytest.mark.parametrize(
     "changes",

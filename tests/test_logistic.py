@@ -34,6 +34,7 @@ def data():
     return make_data(0)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1), weighted=st.booleans(), C=st.sampled_from([1e-4, 1e-2, 1.0]))
 @settings(max_examples=8, deadline=None)
 def test_lr_is_scikit_learns_own_one_by_one(seed, weighted, C):

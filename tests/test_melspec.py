@@ -31,6 +31,7 @@ def test_filters_are_librosas():
     np.testing.assert_allclose(make_mel_filters(RATE), expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_log_mel_is_librosas(windows):
     for ours, window in zip(compute_log_mel(windows, RATE), windows, strict=True):
         power, expected = 10 ** (ours / 10), 10 ** (librosa_log_mel(window).astype(np.float64) / 10)

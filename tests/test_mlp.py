@@ -68,6 +68,7 @@ def test_mlp_of_other_forms(data, params, shapes):
     assert np.array_equal(again.predict_proba(X), head.predict_proba(X))
 
 
+@pytest.mark.slow
 @needs_torch
 def test_mlp_predicts_without_torch(data, tmp_path):
     X, y = data
@@ -98,6 +99,7 @@ def test_mlp_names_the_extra_when_torch_is_missing(data, monkeypatch):
         make("mlp").fit(*data)
 
 
+@pytest.mark.slow
 @needs_torch
 @pytest.mark.parametrize(
     "params",
@@ -174,6 +176,7 @@ def test_a_network_begins_at_the_prior_of_each_class(data):
     np.testing.assert_allclose(head.decision_function(X), np.tile(logit(y.mean(axis=0)), (80, 1)), rtol=1e-3)
 
 
+@pytest.mark.slow
 @needs_torch
 @pytest.mark.parametrize(("n", "epochs"), [(20, 300), (640, 100), (13_000, 10)])
 def test_small_data_take_many_epochs(n, epochs):

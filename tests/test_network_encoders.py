@@ -14,7 +14,7 @@ from birdemb.embed.onnx_graph import add_encoder, add_own_logits
 from birdemb.embed.precision import has_bf16
 from birdemb.embed.recordings import find_recordings
 from birdemb.embed.windows import WindowGrid, stream_windows
-from birdemb.errors import InputError
+from birdemb.errors import InputError, RecordingError
 from birdemb.onnx_building import GraphBuilder
 
 RATE = 1000
@@ -173,7 +173,7 @@ def test_every_layout_and_batch_agrees_with_numpy_and_onnx_runtime(tmp_path, win
     shape = {"batch": (-1, RATE), "channel": (-1, 1, RATE), "single": (RATE,)}[layout]
     first = frames[:3, 0] if batch == 3 else frames[:1, 0]
     (expected,) = session.run(["embedding"], {"waveform": first.reshape(shape)})
-    one = load_encoder(own_card(tmp_path, name="one", tensors={"layout": layout}), window=1.0)
+    one = load_encoder(own_card(tmp_path, name="one", tensors={"layout": layout, "at_once": at_once}), window=1.0)
     np.testing.assert_allclose(one.encode(first), expected, atol=2e-5)
 
 
@@ -240,7 +240,7 @@ def test_network_that_gives_nan_is_no_silent_embedding(tmp_path, windows):
     (tmp_path / "own.onnx").write_bytes(graph.build({}).SerializeToString())
     encoder = load_encoder(own_card(tmp_path, tensors={"logits": ""}))
     assert np.isfinite(encoder.encode(windows[:1])).all()
-    with pytest.raises(InputError, match=r"no finite numbers .* digital silence"):
+    with pytest.raises(RecordingError, match=r"no finite numbers .* digital silence"):
         encoder.encode(windows)
 
 

@@ -37,9 +37,9 @@ def refusal(card, **settings):
         ({"embedding": "embeding"}, "no output 'embeding', which its card asks for. Outputs: 0: label [?,5], 1: emb"),
         ({"embedding": "6"}, "no output '6', which its card asks for. Outputs: 0: label"),
         ({"embedding": ""}, "has 6 outputs, and its card does not say which one is the embedding. Outputs: 0: label"),
-        ({"embedding": "label"}, "gives an embedding of shape (1, 5); expected a width of 8 in axis -1"),
+        ({"embedding": "label"}, "gives an embedding of shape (4, 5); expected a width of 8 in axis -1"),
         ({"embedding_axis": 0}, "expected a width of 8 in axis 0"),
-        ({"embedding": "turned"}, "gives an embedding of shape (1, 8, 10); expected a width of 8 in axis -1"),
+        ({"embedding": "turned"}, "gives an embedding of shape (4, 8, 10); expected a width of 8 in axis -1"),
         ({"layout": "channel"}, 'has an input of shape [?,?]; the card of own gives [?,1,1000]: layout "channel", 1 s'),
         ({"layout": "single"}, 'has an input of shape [?,?]; the card of own gives [1000]: layout "single", 1 s at'),
     ],
@@ -51,9 +51,9 @@ def test_card_that_disagrees_with_the_network(tmp_path, tensors, said):
 
 def test_width_and_classes_that_disagree_with_the_network(tmp_path):
     NETWORK.write(tmp_path / "own.onnx")
-    assert "shape (1, 8); expected a width of 1,024" in refusal(own_card(tmp_path, dim=1024))
+    assert "shape (4, 8); expected a width of 1,024" in refusal(own_card(tmp_path, dim=1024))
     said = refusal(own_card(tmp_path, classes=6), logits=True)
-    assert "gives logits of shape (1, 5) for 1 frames; expected 6 classes" in said
+    assert "gives logits of shape (4, 5) for 4 frames; expected 6 classes" in said
     # Whoever does not ask for logits is not kept from embedding.
     load_encoder(own_card(tmp_path, classes=6)).prepare()
 

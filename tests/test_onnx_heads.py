@@ -58,6 +58,7 @@ def assert_same(run, head, X):
     np.testing.assert_allclose(expit(found.astype(np.float64)), head.predict_proba(X), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_scores_are_the_head_s(name, dtype):

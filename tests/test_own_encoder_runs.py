@@ -5,12 +5,14 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from card_files import own_card
-from fit_files import copy_world, refuse, run
+from fit_files import copy_world, refuse, run, write_noise
 from onnx_networks import Network
 
 from birdemb.embed.recordings import find_recordings
 from birdemb.embed.windows import WindowGrid, stream_windows
+from birdemb.onnx_building import GraphBuilder
 
 NETWORK = Network.random(dim=32, classes=7)
 
@@ -87,3 +89,35 @@ def test_bad_cards_are_one_line_each(place):
     assert "unknown key 'width'" in embed("own/own.toml")
     card.write_text(text.replace("[tensors]", "[tensors"))
     assert "is no TOML" in embed("own/own.toml")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_card_that_fits_one_frame_alone_ends_the_run_and_skips_nothing(place, jobs):
+    """Its graph has a batch of one baked in, which four frames at once do not fit into."""
+    NETWORK.write(place / "own" / "one.onnx", layout="channel", samples="samples")
+    card = own_card(
+        place / "own", name="one", sample_rate=32_000, frame_seconds=2.0, dim=32, classes=7,
+        tensors={"layout": "channel"}, weights={"file": "one.onnx"},
+    )  # fmt: skip
+    said = refuse("embed", "data", "--encoder", card, "--jobs", jobs)
+    assert 'set tensors.layout = "single" or tensors.at_once = 1 in its card' in said
+    assert not (place / ".birdemb" / "embed-errors.csv").exists()
+
+
+def test_network_that_divides_by_silence_costs_the_silent_recording_alone(place):
+    graph = GraphBuilder("divides")
+    sound = graph.add_input("waveform", ("n", 64_000))
+    energy = graph.add("ReduceMean", graph.add("Abs", graph.add("Reshape", sound, graph.add_integers(-1, 8, 8000))),
+                       axes=[2], keepdims=0)  # fmt: skip
+    mean = graph.add("ReduceMean", energy, axes=[1], keepdims=1)
+    graph.add_output("embedding", graph.add("Div", energy, mean), ("n", 8))
+    (place / "own" / "divides.onnx").write_bytes(graph.build({}).SerializeToString())
+    card = own_card(place / "own", name="divides", sample_rate=32_000, frame_seconds=2.0, dim=8, classes=0,
+                    tensors={"logits": ""}, weights={"file": "divides.onnx"})  # fmt: skip
+    (place / "two").mkdir()
+    write_noise(place / "two" / "sound.wav", 10)  # no padding, which is silence too
+    soundfile.write(place / "two" / "silence.wav", np.zeros(6 * 32_000), 32_000)
+    for jobs in (1, 2):
+        said = run("embed", "two", "--encoder", card, "--jobs", jobs, "--workspace", f"work{jobs}", status=3)
+        assert "Embedded 1 recording," in said
+        assert "silence.wav: the network of divides gives values that are no finite numbers" in said

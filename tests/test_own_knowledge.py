@@ -57,6 +57,7 @@ def table():
     return rows.assign(scientific_name=rows["primary_label"].map(named), common_name="")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["auto", "offset", "features"])
 def test_class_weights_are_the_encoder_s_own(encoder, classifier, kind):
     known = read_own_knowledge(BIRDNET, CLASSES, kind)
@@ -124,6 +125,7 @@ def test_kinds_are_checked_first():
         read_own_knowledge({"encoder": "nope"}, CLASSES, "all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["none", "offset", "features"])
 @pytest.mark.parametrize("head", ["lr", "lgbm"])
 def test_heads_start_from_what_the_encoder_knows(tmp_path, encoder, classifier, head, kind):

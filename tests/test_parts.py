@@ -99,6 +99,7 @@ LARGEST_DIFFERENCE = 1e-6
 """Of full scale: about a sixteenth of the step of 16 bits; what was measured is half of it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wav16", "wavfloat", "flac24", "vorbis", "opus", "mp3", "aiff", "w64"])
 @pytest.mark.parametrize("native", [22_050, 32_000, 44_100, 48_000, 96_000, 192_000])
 def test_parts_are_what_the_whole_is(tmp_path, name, native):
@@ -146,6 +147,7 @@ def test_a_part_is_the_same_in_whatever_batches(tmp_path):
         np.testing.assert_array_equal(stream(path, part=part, batch=batch)[0], expected)
 
 
+@pytest.mark.slow
 def test_real_recordings_are_the_same_in_parts(recordings):
     for recording in find_recordings(recordings).recordings[::4]:
         path = Path(recording.location)
@@ -190,6 +192,7 @@ def test_an_mp3_without_its_length_is_one_part(tmp_path):
     assert split(path) == [Part()]
 
 
+@pytest.mark.slow
 def test_an_mp3_has_few_parts_however_long(tmp_path):
     path = write_audio(tmp_path / "a.mp3", make_noise(205 * 32_000), 32_000, CONTAINER["mp3"])
     assert split(path) == [*(Part(6 * index, 6) for index in range(5)), Part(30)]
@@ -214,6 +217,7 @@ def test_a_flac_that_promises_more_than_it_can_hold_is_one_part(tmp_path):
         stream(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wav16", "flac", "vorbis", "opus", "mp3"])
 def test_a_file_cut_after_it_was_planned_is_refused_by_each_part_behind_the_cut(tmp_path, name):
     container = CONTAINER[name]
@@ -241,6 +245,7 @@ def test_damage_is_found_by_the_part_in_which_it_lies(tmp_path):
     assert damaged == [(2, True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vorbis", "opus"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_page_that_is_lost_is_found_by_the_part_in_which_it_lies(tmp_path, name, channels):

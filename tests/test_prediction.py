@@ -57,6 +57,7 @@ def hear(workspace, bundle, listing):
     return [Heard(EmbeddingCache(workspace / "cache", identity).read(contents)) for identity in bundle.identities]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mean", "ranks"])
 def test_two_encoders_predict_together(fitted, world, workspace, method):
     bundle = join(fitted, method)

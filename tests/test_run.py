@@ -58,6 +58,7 @@ def test_any_number_of_workers_gives_the_same_bytes(data, tmp_path, jobs):
     assert arrays_of(tmp_path / "one", data) == arrays_of(tmp_path / "many", data)
 
 
+@pytest.mark.slow
 def test_neighbours_in_a_task_make_no_difference(data, tmp_path, monkeypatch):
     embed(data, "together")
     monkeypatch.setattr(planning, "_RECORDINGS_A_TASK", 1)
@@ -141,6 +142,7 @@ def test_settings_are_part_of_the_identity(tmp_path):
     assert (identity["dtype"], identity["part_seconds"], identity["logits"]) == ("float16", PART_SECONDS, 0)
 
 
+@pytest.mark.slow
 def test_sound_at_a_url_is_embedded_like_a_file(data, tmp_path):
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
@@ -262,6 +264,7 @@ def test_embed_folder_needs_no_workspace(data, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("data", "cache")] == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_gives_its_workers_up_at_once_and_keeps_what_was_finished(data, monkeypatch, recwarn):
     monkeypatch.setattr(planning, "_RECORDINGS_A_TASK", 1)
     kept = []
@@ -283,6 +286,7 @@ def test_an_interrupted_run_gives_its_workers_up_at_once_and_keeps_what_was_fini
     assert 0 < again.run.fresh_seconds < again.listing.seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "told"), [("delete", "it cannot be opened"), ("rewrite", "changed while")])
 def test_a_recording_that_is_no_longer_there_when_its_turn_comes_is_listed(data, monkeypatch, change, told):
     victim = max(data.rglob("short/*.wav"))
@@ -314,6 +318,7 @@ def test_windows_that_begin_between_samples_are_refused(data, setting, grid):
         embed(data, window=window, hop=hop)
 
 
+@pytest.mark.slow
 def test_windows_decoded_together_are_fewer_where_they_are_long(data):
     report = embed(data, window=60.0)
     assert report.listing.windows == sum(

@@ -165,6 +165,7 @@ def test_rows_that_changed_places_count_for_nothing(tmp_path, place):
     assert hashes_again(a, ContentMemory(place))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_befalls_the_file_no_hash_is_wrong(tmp_path, place, data):

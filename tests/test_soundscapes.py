@@ -41,6 +41,7 @@ def fitted(place):
     return fit("lr", workspace=place / ".birdemb", cv=2, jobs=1, parameters={"lr": FAST["lr"]})
 
 
+@pytest.mark.slow
 def test_report_and_bundle_tell_the_gap(place, world):
     said = run("fit", *ALL, *VALIDATED)
     assert "on soundscapes: 24 windows, " in said

@@ -195,6 +195,7 @@ def test_bands_overlap():
         assert any(other.band[0] < high and other.band[1] > low for other in SPECIES if other is not animal)
 
 
+@pytest.mark.slow
 def test_interrupted_world_is_made_again(world, tmp_path, monkeypatch):
     write, written = world_module._write_ogg, []
 

@@ -59,6 +59,7 @@ def assert_scored_as_fit(place, report, usual):
     return fitted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["macro_roc_auc", "cmap"])
 def test_score_is_that_of_fit(place, metric):
     report = tune_quickly(place, metric=metric)
@@ -100,6 +101,7 @@ def test_several_encoders_are_scored_together(tmp_path):
     assert report.parameters == {"C": 1e-3}
 
 
+@pytest.mark.slow
 def test_gain_is_drawn_in_pairs(place):
     report = tune_quickly(place, trials=4)
     assert report.number > 0
@@ -121,6 +123,7 @@ def test_gain_is_drawn_in_pairs(place):
     np.testing.assert_allclose([report.gain.low, report.gain.high], [low, high], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_same_command_goes_on_and_other_data_begin_anew(tmp_path, place):
     first = tune_quickly(place, trials=2)
     assert (first.fresh, len(first.trials)) == (2, 2)
@@ -161,6 +164,7 @@ def test_nothing_of_the_process_is_changed(place, capfd, monkeypatch):
     assert not list(place.folder.glob("**/*.partial"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_finished(place):
     def interrupt(step):
         if step.startswith("trial 3 ") and "fold 2" in step:
@@ -271,6 +275,7 @@ def test_without_optuna_the_extra_is_named(place, monkeypatch):
 # The command.
 
 
+@pytest.mark.slow
 def test_command_tells_how_to_fit_with_the_best(tmp_path, place):
     table = tmp_path / "my trials.csv"
     arguments = ["--head", "lgbm", "--trials", "8", "--set", "n_estimators=8", "--cv", "3", "--group", "recording"]

@@ -60,6 +60,7 @@ def test_everything_that_is_searched_is_a_parameter_of_the_head(name):
         assert part.where is None or part.where[0] in parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_head_takes_every_edge_of_its_space(name):
     X, y = make_data(0)

@@ -110,6 +110,7 @@ def test_heads_stay_as_they_were(data):
     assert all(getattr(member.head, "classes_", None) is None for member in members)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("blend", "calibrate"), [*((blend, "platt") for blend in BLENDS), *(("mean", name) for name in CALIBRATIONS)]
 )

@@ -222,3 +222,17 @@ def test_offline_says_the_ways(card, monkeypatch):
     monkeypatch.setenv("BIRDEMB_OFFLINE", "1")
     with pytest.raises(MissingWeightsError, match="Ways to get them"):
         find_weights(card)
+
+
+def test_own_card_takes_no_file_of_anybody_else_s(own_folder, official, tmp_path):
+    """Without a hash and a source, whatever has the name `model.onnx` somewhere would be taken for its network."""
+    own_folder.mkdir()
+    shutil.copy(official, own_folder / "test.bin")
+    card = make_card(sha256="", sources=[], package="")
+    assert locate_weights(card) == own_folder / "test.bin"
+    own = dataclasses.replace(card, place=tmp_path / "cards" / "own.toml")
+    assert locate_weights(own) is None
+    with pytest.raises(MissingWeightsError, match=r"put test\.bin beside the card"):
+        find_weights(own)
+    kept = dataclasses.replace(card, place=own_folder / "own.toml")
+    assert locate_weights(kept) == own_folder / "test.bin"

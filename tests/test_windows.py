@@ -183,6 +183,7 @@ def test_a_recording_that_breaks_off_raises_and_does_not_end(tmp_path):
         stream(path, RATE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hop", [5.0, 2.5])
 def test_memory_stays_flat_in_the_length_of_a_recording(tmp_path, hop):
     path = tmp_path / "long.wav"
