@@ -91,6 +91,9 @@ class OpenVinoEncoder(NetworkEncoder):
     def _fit(self) -> ov.Model:
         """Give the model for frames of this length, which takes float32 samples."""
         shape, own = self._shape, self._model.inputs[0].partial_shape
+        if self.quantized is not None and not own.compatible(shape):
+            # It has the length that it was calibrated with; which others it can hear the network itself says.
+            own = read_model(self.weights_path, self.card).inputs[0].partial_shape
         if not own.compatible(shape):
             raise InputError(
                 f"{self.weights_path.name} has an input of shape {own}; the card of {self.card.name} gives "
