@@ -74,6 +74,14 @@ def compare(card, report, precision, least):
     }
 
 
+def test_command_that_makes_a_network_can_be_pasted_into_a_shell(tmp_path):
+    (tmp_path / "my cards").mkdir()
+    write_network(tmp_path / "my cards" / "own.onnx")
+    card = own_card(tmp_path / "my cards", dim=32, sample_rate=RATE, precisions=["f32", "f16"])
+    with pytest.raises(InputError, match=rf"`birdemb quantize '{card}' --calibrate FOLDER --precision f16`"):
+        load_encoder(card, precision="f16")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "quantized", "least"), [("int8", 2, 0.97), ("f16", 0, 0.9999)])
 def test_network_that_a_user_brings_is_quantized(
