@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from birdemb.embed.card_checks import ENCODER_NAME, check_card
 from birdemb.errors import InputError
 
-__all__ = ["Card", "LabelFile", "Source", "Tensors", "Weights", "parse_card", "with_pooling"]
-
-KINDS = ("birdnet", "melspec", "openvino", "panns", "savedmodel", "tflite", "torchscript")
-POOLINGS = ("max", "mean", "mean+max", "whole")
-CARD_PRECISIONS = ("f32", "bf16", "f16", "int8")
-LEVELS = ("none", "peak", "centred-peak")
-LAYOUTS = ("batch", "channel", "single")
-VALUES = ("logits", "probabilities")
-ARCHIVES = ("none", "zip", "tar.gz")
-LABEL_FORMS = ("birdnet", "csv", "lines")
-
-_GENERAL_KINDS = ("openvino", "savedmodel", "tflite", "torchscript")
-"""Which run any network that a card describes; the others have but one."""
-
-_F32_KINDS = ("savedmodel", "tflite", "torchscript")
-"""Which leave the arithmetic to the file: another precision would be claimed and not be."""
+__all__ = ["ENCODER_NAME", "Card", "LabelFile", "Source", "Tensors", "Weights", "parse_card", "with_pooling"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +36,9 @@ class Source:
     sha256: str = ""
     archive: str = "none"
     member: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", self.sha256.lower())
 
 
 @dataclass(frozen=True)
@@ -91,6 +79,7 @@ class Weights:
     sources: list[Source] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", self.sha256.lower())
         # OpenVINO reads both by itself: what is not named would not be hashed.
         if self.file.endswith(".xml"):
             tensors = PurePosixPath(self.file).with_suffix(".bin").name
@@ -129,6 +118,9 @@ class LabelFile:
     package_path: str = ""
     archive_member: str = ""
     url: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names_sha256", self.names_sha256.lower())
 
 
 @dataclass(frozen=True)
@@ -177,7 +169,7 @@ class Card:
     Parameters
     ----------
     name : str
-        By which users choose it.
+        By which users choose it; `ENCODER_NAME` matches it.
     kind : str
         Which module runs it.
     title, homepage, licence : str
@@ -237,72 +229,12 @@ class Card:
     place: Path | None = None
 
     def __post_init__(self) -> None:
-        # Files are named after it.
-        self._require("name", bool(re.fullmatch(r"\w[\w.+-]*", self.name)), "letters, digits and . + - _ alone")
-        # A card must not say what no encoder does: it would change the identity and not the embeddings.
-        for key, allowed in (("kind", KINDS), ("pooling", POOLINGS), ("level", LEVELS)):
-            self._require(key, getattr(self, key) in allowed, " or ".join(allowed))
-        for key in ("sample_rate", "dim"):
-            self._require(key, getattr(self, key) >= 1, "1 or more")
-        for key in ("frame_seconds", "shortest_seconds", "classes"):
-            self._require(key, getattr(self, key) >= 0, "0 or more")
-        self._require(
-            "precisions",
-            "f32" in self.precisions and set(self.precisions) <= set(CARD_PRECISIONS),
-            f"'f32' and perhaps {', '.join(CARD_PRECISIONS[1:])}",
-        )
-        self._require("precisions", self.kind not in _F32_KINDS or self.precisions == ["f32"], "['f32'], of this kind")
-        if self.level == "none":
-            self._require("level_peak", self.level_peak == 0, "none without a level")
-        else:
-            self._require("level_peak", 0 < self.level_peak <= 1, "more than 0 and 1 or less")
-        self._require("dim", self.pooling != "mean+max" or self.dim % 2 == 0, "an even number, with pooling mean+max")
-        if self.kind in _GENERAL_KINDS:
-            self._require("tensors", self.tensors is not None, f"a table of that name, for kind = {self.kind!r}")
-            self._require("weights", self.weights is not None, f"a table of that name, for kind = {self.kind!r}")
-        if self.tensors is not None:
-            self._check_tensors(self.tensors)
-        if self.weights is not None:
-            self._check_weights(self.weights)
-        if self.labels is not None:
-            self._require("labels.form", self.labels.form in LABEL_FORMS, " or ".join(LABEL_FORMS), self.labels.form)
-            self._require_below("labels.file", self.labels.file)
+        check_card(self)
 
     @property
     def network_dim(self) -> int:
         """Width of what the network itself gives."""
         return self.dim // 2 if self.pooling == "mean+max" else self.dim
-
-    def _check_tensors(self, tensors: Tensors) -> None:
-        for key, allowed in (("layout", LAYOUTS), ("values", VALUES)):
-            value = getattr(tensors, key)
-            self._require(f"tensors.{key}", value in allowed, " or ".join(allowed), value)
-        self._require("tensors.at_once", tensors.at_once >= 1, "1 or more", tensors.at_once)
-        self._require(
-            "classes",
-            bool(self.classes) == bool(tensors.logits),
-            "their number where tensors.logits names an output, and 0 where it does not",
-        )
-
-    def _check_weights(self, weights: Weights) -> None:
-        for name in (weights.file, *weights.also):
-            self._require_below("weights.file", name)
-        for source in weights.sources:
-            self._require("weights.sources.archive", source.archive in ARCHIVES, " or ".join(ARCHIVES), source.archive)
-        parts = weights.kaggle.split("/")
-        is_handle = len(parts) == 5 and all(parts) and ".." not in parts
-        expected = "owner/model/framework/variation/version"
-        self._require("weights.kaggle", is_handle or not weights.kaggle, expected, weights.kaggle)
-
-    def _require_below(self, key: str, name: str) -> None:
-        path = PurePosixPath(name)
-        outside = not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name
-        self._require(key, not outside, "a path below the card's folder", name)
-
-    def _require(self, key: str, holds: bool, expected: str, value: object = None) -> None:
-        if not holds:
-            value = getattr(self, key) if hasattr(self, key) else value
-            raise InputError(f"The card of {self.name} has {key} = {value!r}; expected {expected}.")
 
 
 def with_pooling(card: Card, pooling: str) -> Card:

@@ -8,8 +8,8 @@ import hashlib
 import tempfile
 import uuid
 from collections.abc import Callable
-from pathlib import Path
-from urllib.parse import urljoin
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, urljoin
 
 from birdemb.embed.archives import MOST_BYTES, choose_folder, choose_members, list_entries, unpack
 from birdemb.embed.card import Card, LabelFile, Source, Weights
@@ -207,14 +207,16 @@ def _download_plainly(source: Source, weights: Weights, folder: Path, staging: P
     """Download weights that are in no archive; further files lie beside them, under their own names."""
     target = staging / weights.file
     target.parent.mkdir(parents=True, exist_ok=True)
-    for name in _beside(weights):
-        further = Source(urljoin(source.url, Path(name).name))
-        _download(further, weights, folder, is_alone=is_alone).replace(staging / name)
+    for also, name in zip(weights.also, _beside(weights), strict=True):
+        further = Source(urljoin(source.url, quote(also)))
+        place = staging / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _download(further, weights, folder, is_alone=is_alone).replace(place)
     _download(source, weights, folder, is_alone=is_alone).replace(target)
 
 
 def _beside(weights: Weights) -> list[str]:
-    return [Path(weights.file).with_name(name).as_posix() for name in weights.also]
+    return [(PurePosixPath(weights.file).parent / name).as_posix() for name in weights.also]
 
 
 def _unpack(archive: Path, source: Source, card: Card, staging: Path) -> None:
@@ -227,10 +229,8 @@ def _unpack(archive: Path, source: Source, card: Card, staging: Path) -> None:
     else:
         file = source.member or Path(weights.file).name
         chosen = choose_members(entries, {file: weights.bytes} | dict.fromkeys(weights.also, 0))
-        targets = {
-            path: staging / (weights.file if name == file else Path(weights.file).with_name(name))
-            for path, name in chosen.items()
-        }
+        places = dict(zip(weights.also, _beside(weights), strict=True))
+        targets = {path: staging / places.get(name, weights.file) for path, name in chosen.items()}
     if card.labels is not None and card.labels.archive_member:
         member = f"/{card.labels.archive_member}"
         found = [entry for entry in entries if f"/{entry.path}".endswith(member)]

@@ -177,8 +177,9 @@ class NetworkEncoder(Encoder):
             )
         if len(rows) != count:
             raise InputError(
-                f"The network of {self.card.name} gives {len(rows)} embeddings for {count} frames; set "
-                'tensors.layout = "single" or tensors.at_once = 1 in its card.'
+                f"The network of {self.card.name} gives {len(rows)} embeddings for {count} frames; expected one row of "
+                "its first axis for each. Name another output in tensors.embedding of its card, or, if it hears one "
+                'frame at a time, set tensors.layout = "single" or tensors.at_once = 1.'
             )
         embeddings = np.moveaxis(rows, axis, -1).reshape(count, -1, width)
         return embeddings, self._read_logits(heard.logits, count)
@@ -186,7 +187,7 @@ class NetworkEncoder(Encoder):
     def _read_logits(self, logits: NDArray[np.float32] | None, count: int) -> NDArray[np.float32]:
         if not self.logits_width:
             return np.empty((count, 0), np.float32)
-        if logits is None or len(logits) != count or logits.shape[-1] != self.logits_width:
+        if logits is None or logits.ndim < 2 or len(logits) != count or logits.shape[-1] != self.logits_width:
             shape = "none at all" if logits is None else f"shape {logits.shape}"
             raise InputError(
                 f"The network of {self.card.name} gives logits of {shape} for {count} frames; expected "

@@ -64,6 +64,7 @@ class OpenVinoEncoder(NetworkEncoder):
         """As of every encoder: the whole network; none where it hears a fixed number of frames, or one alone."""
         if self.tensors.layout == "single" or self._batch > 1:
             return None
+        self.prepare()  # refuses what disagrees with the card
         embedding = self._outputs[0]  # before the model is fitted, which has other ones
         return Trunk(
             model=self._fit(),
@@ -90,6 +91,9 @@ class OpenVinoEncoder(NetworkEncoder):
     def _fit(self) -> ov.Model:
         """Give the model for frames of this length, which takes float32 samples."""
         shape, own = self._shape, self._model.inputs[0].partial_shape
+        if self.quantized is not None and not own.compatible(shape):
+            # It has the length that it was calibrated with; which others it can hear the network itself says.
+            own = read_model(self.weights_path, self.card).inputs[0].partial_shape
         if not own.compatible(shape):
             raise InputError(
                 f"{self.weights_path.name} has an input of shape {own}; the card of {self.card.name} gives "
@@ -140,5 +144,17 @@ class OpenVinoEncoder(NetworkEncoder):
         request.infer()
         # Copied, as OpenVINO reuses the memory of its results.
         found = [request.get_output_tensor(index).data.astype(np.float32, copy=True) for index in outputs]
-        found = [output[None] for output in found] if layout == "single" else [output[:count] for output in found]
+        if layout == "single":
+            found = [output[None] for output in found]
+        elif len(frames) > count:
+            found = [self._leave_filling_out(output, count) for output in found]
         return Heard(found[0], found[1] if len(found) > 1 else None)
+
+    def _leave_filling_out(self, output: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """Cut off what the network gives for the silent frames that filled its batch up."""
+        if output.shape[:1] != (self._batch,):
+            raise InputError(
+                f"The network of {self.card.name} gives an output of shape {output.shape} for {self._batch} frames; "
+                f"expected {self._batch} along the first axis. Name another output in the table [tensors] of its card."
+            )
+        return output[:count]

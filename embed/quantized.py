@@ -20,6 +20,7 @@ from birdemb.embed.card import Card
 from birdemb.embed.packing import unpack
 from birdemb.embed.places import weights_folder
 from birdemb.embed.quantization_record import GATES
+from birdemb.embed.weights import name_in_commands
 from birdemb.errors import InputError
 from birdemb.storage import hash_json, read_json
 
@@ -95,7 +96,7 @@ def name_files(hashes: Mapping[str, str]) -> str:
 def command_for(card: Card, precision: str) -> str:
     """Give the command that makes a network."""
     chosen = "" if precision == "int8" else f" --precision {precision}"
-    return f"birdemb quantize {card.place or card.name} --calibrate FOLDER{chosen}"
+    return f"birdemb quantize {name_in_commands(card)} --calibrate FOLDER{chosen}"
 
 
 def read_quantized(card: Card, weights: FoundWeights, precision: str) -> QuantizedNetwork:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from birdemb.embed.card import Card, Weights
 from birdemb.embed.kaggle import places_on_kaggle
@@ -158,8 +158,10 @@ def hash_weights(path: Path, weights: Weights) -> str:
     Raises
     ------
     InputError
-        If a file that belongs to it is missing or cannot be read.
+        If a file that belongs to it is missing or cannot be read, or the files beside it that would be hashed are not
+        those that would be read.
     """
+    _require_name(path, weights)
     try:
         if not weights.folder and not weights.also:
             return hash_file(path)
@@ -177,6 +179,17 @@ def hash_weights(path: Path, weights: Weights) -> str:
         raise InputError(
             f"{error.filename or path} cannot be read: {error.strerror or error}. Get it again."
         ) from error
+
+
+def _require_name(path: Path, weights: Weights) -> None:
+    """Refuse a file of another name where other files belong to it: OpenVINO reads the ``.bin`` of the same name."""
+    name = PurePosixPath(weights.file).name
+    if (weights.also or path.suffix == ".xml") and path.name != name:
+        belong = f", and {' and '.join(weights.also)} to it" if weights.also else ""
+        raise InputError(
+            f"{path} has another name than the weights of the card, {name!r}{belong}, so that files beside it would be "
+            f"read that were never hashed. Name it {name}, or write its own name into weights.file of the card."
+        )
 
 
 def check_weights(path: Path, card: Card) -> FoundWeights:

@@ -31,6 +31,8 @@ logits = "label"
 file = "own.onnx"
 """
 
+OWN_WEIGHTS = 'file = "own.onnx"'
+
 
 @pytest.fixture(autouse=True)
 def models(tmp_path, monkeypatch):
@@ -105,7 +107,47 @@ def test_two_cards_of_one_name_are_refused(models, tmp_path):
         ('file = "own.onnx"', 'file = "/own.onnx"', "expected a path below the card's folder"),
         ('file = "own.onnx"', 'file = "c:own.onnx"', "expected a path below the card's folder"),
         ('file = "own.onnx"', 'file = "own.onnx"\nsources = [1]', r"expected|another form"),
-        ('name = "own"', 'name = "../own"', r"name = '\.\./own'; expected letters, digits"),
+        ('name = "own"', 'name = "../own"', r"name = '\.\./own'; expected up to 100 characters, letters from A"),
+        ('name = "own"', 'name = "own+"', "expected up to 100 characters"),
+        ('name = "own"', 'name = "_own"', "a letter or a digit first"),
+        ('name = "own"', 'name = "m\u00f6we"', "expected up to 100 characters"),
+        ('name = "own"', 'name = "own.toml"', r"name = 'own\.toml'; .* not \.toml at the end"),
+        ('name = "own"', f'name = "{101 * "a"}"', "expected up to 100 characters"),
+        ("frame_seconds = 1.0", "frame_seconds = inf", r"frame_seconds = inf; expected a number between -1e\+09 and"),
+        ("frame_seconds = 1.0", "frame_seconds = nan", "frame_seconds = nan; expected a number"),
+        ("frame_seconds = 1.0", f"frame_seconds = 1{400 * '0'}", "frame_seconds = 1000.*; expected a number"),
+        ("level_peak = 0.25", "level_peak = nan", "level_peak = nan; expected a number"),
+        ('logits = "label"', 'logits = "label"\nscale = nan', r"tensors\.scale = nan; expected a number"),
+        ('logits = "label"', 'logits = "label"\nshift = -inf', r"tensors\.shift = -inf; expected a number"),
+        (
+            "dim = 8",
+            "dim = 8\nshortest_seconds = 1.5",
+            "shortest_seconds = 1.5; expected no more than frame_seconds, 1",
+        ),
+        ('kind = "openvino"', 'kind = "melspec"', "level = 'centred-peak'; expected 'none', for kind = 'melspec'"),
+        ('kind = "openvino"', 'kind = "birdnet"', "level = 'centred-peak'; expected 'none', for kind = 'birdnet'"),
+        ('kind = "openvino"', 'kind = "melspec"\nprecisions = ["f32", "f16"]', r"expected \['f32'\], of this kind"),
+        (OWN_WEIGHTS, f'{OWN_WEIGHTS}\npackage = "a.b"', r"weights\.package = 'a\.b'; expected the name of a package"),
+        (
+            OWN_WEIGHTS,
+            f'{OWN_WEIGHTS}\npackage_path = "../x"',
+            r"weights\.package_path = '\.\./x'; expected a path below",
+        ),
+        (OWN_WEIGHTS, f'{OWN_WEIGHTS}\nsha256 = "{63 * "a"}"', r"weights\.sha256 = 'a+'; expected 64 hexadecimal"),
+        (OWN_WEIGHTS, f'{OWN_WEIGHTS}\nsha256 = "{64 * "g"}"', "expected 64 hexadecimal digits"),
+        (
+            OWN_WEIGHTS,
+            f'{OWN_WEIGHTS}\n[[weights.sources]]\nurl = "https://example.org/a"\nsha256 = "1"',
+            r"weights\.sources\.sha256 = '1'; expected 64 hexadecimal",
+        ),
+        *(
+            (OWN_WEIGHTS, f'{OWN_WEIGHTS}\n[labels]\nfile = "l.txt"\n{key} = "{value}"', rf"labels\.{key} = .*{said}")
+            for key, value, said in (
+                ("archive_member", "../l.txt", "expected a path below the top of the archive"),
+                ("package_path", "/etc/l.txt", "expected a path below the package's folder"),
+                ("names_sha256", "0x12", "expected 64 hexadecimal digits"),
+            )
+        ),
         ('file = "own.onnx"', 'file = "own.onnx"\nkaggle = "a/b"', "kaggle = 'a/b'; expected owner/model/framework"),
         ("[tensors]", '[[tensors]]\ncall = ""\n[x]', "expected a table"),
         ("dim = 8", 'dim = 7\npooling = "mean+max"', "dim = 7; expected an even number"),
@@ -123,12 +165,22 @@ def test_what_a_card_must_not_say_is_one_sentence(old, new, said):
         parse_card(OWN.replace(old, new), "own.toml")
 
 
-def test_general_kinds_need_tensors_and_weights():
-    head = OWN.partition("[tensors]")[0].replace("classes = 3", "")
-    with pytest.raises(InputError, match="tensors = None; expected a table of that name, for kind = 'openvino'"):
+@pytest.mark.parametrize("kind", ["openvino", "panns"])
+def test_kinds_of_networks_need_tensors_and_weights(kind):
+    head = OWN.replace("openvino", kind).partition("[tensors]")[0].replace("classes = 3", "")
+    with pytest.raises(InputError, match=f"tensors = None; expected a table of that name, for kind = {kind!r}"):
         parse_card(head, "own.toml")
-    with pytest.raises(InputError, match="weights = None; expected a table of that name, for kind = 'openvino'"):
+    with pytest.raises(InputError, match=f"weights = None; expected a table of that name, for kind = {kind!r}"):
         parse_card(head + "[tensors]\n", "own.toml")
+
+
+def test_hashes_in_capitals_are_the_same_hashes():
+    table = f'[[weights.sources]]\nurl = "https://example.org/a"\nsha256 = "{64 * "B"}"'
+    labels = f'[labels]\nfile = "l.txt"\nnames_sha256 = "{64 * "C"}"'
+    card = parse_card(f'{OWN}sha256 = "{64 * "A"}"\n{table}\n{labels}', "own.toml")
+    assert card.weights.sha256 == 64 * "a"
+    assert card.weights.sources[0].sha256 == 64 * "b"
+    assert card.labels.names_sha256 == 64 * "c"
 
 
 def test_missing_card_and_one_that_is_no_text_are_one_sentence(tmp_path):

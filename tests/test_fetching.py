@@ -186,6 +186,19 @@ def test_weights_without_an_archive_come_with_what_lies_beside_them(server, own_
     assert (own_folder / "own.bin").read_bytes() == b"more of them"
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_further_files_may_lie_in_a_folder_below(server, own_folder, archived):
+    if archived:
+        content = zipped({"net/net.onnx": b"net", "net/parts/a b.data": b"tensors"})
+        source = Source(server.put("a.zip", content), archive="zip", member="net.onnx")
+    else:
+        server.put("parts/a%20b.data", b"tensors")
+        source = Source(server.put("net.onnx", b"net"))
+    card = make_card(file="own/net.onnx", also=["parts/a b.data"], bytes=0, sha256="", sources=[source])
+    assert find_weights(card).path == own_folder / "own" / "net.onnx"
+    assert (own_folder / "own" / "parts" / "a b.data").read_bytes() == b"tensors"
+
+
 def test_own_card_s_weights_come_beside_it(server, tmp_path):
     (tmp_path / "cards").mkdir()
     card = dataclasses.replace(make_card(server.put("a.zip", ARCHIVE)), place=tmp_path / "cards" / "own.toml")

@@ -251,3 +251,26 @@ def test_weights_of_another_network_of_the_same_form_have_another_hash(tmp_path)
     first = load_encoder(own_card(tmp_path))
     Network.random(seed=1).write(tmp_path / "own.onnx")
     assert load_encoder(own_card(tmp_path)).identity != first.identity
+
+
+@pytest.mark.parametrize("batch", ["n", 3])
+@pytest.mark.parametrize("output", ["embedding", "label"])
+def test_output_that_has_no_axis_of_frames_is_refused(tmp_path, batch, output):
+    """Rows of steps one below the other: of these the first ones are no embeddings of frames."""
+    graph = GraphBuilder("flat")
+    sound = graph.add_input("waveform", (batch, 1000))
+    steps = graph.add("Reshape", sound, graph.add_integers(-1, 100))
+    whole = graph.add("Reshape", sound, graph.add_integers(-1, 10, 100))
+    flat = {name: name == output for name in ("embedding", "label")}
+    for name, width in (("embedding", 8), ("label", 5)):
+        rows = steps if flat[name] else graph.add("ReduceMean", whole, axes=[1], keepdims=0)
+        weights = graph.add_constant(np.ones((100, width), np.float32))
+        graph.add_output(name, graph.add("MatMul", rows, weights), ("rows", width))
+    (tmp_path / "own.onnx").write_bytes(graph.build({}).SerializeToString())
+    said = refusal(own_card(tmp_path), logits=True)
+    if batch == 3:
+        assert f"gives an output of shape (30, {5 if flat['label'] else 8}) for 3 frames; expected 3 along" in said
+    elif output == "embedding":
+        assert "gives 10 embeddings for 1 frames; expected one row of its first axis for each" in said
+    else:
+        assert "gives logits of shape (10, 5) for 1 frames; expected 5 classes" in said

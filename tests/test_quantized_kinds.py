@@ -17,7 +17,7 @@ RATE, BANDS, STEP = 8000, 24, 100
 LOW = {"goal_mean": 0.9, "goal_worst": 0.8, "max_auc_loss": 1.0, "windows": 12}
 
 
-def write_network(path: Path, dim: int = 32, classes: int = 5) -> None:
+def write_network(path: Path, dim: int = 32, classes: int = 5, samples: int | str = RATE) -> None:
     """Write an ONNX file as users bring them: samples to a spectrogram, to a map, to an embedding and logits."""
     pytest.importorskip("onnx")
     from birdemb.onnx_building import GraphBuilder
@@ -28,7 +28,7 @@ def write_network(path: Path, dim: int = 32, classes: int = 5) -> None:
         return graph.add_constant((rng.normal(0, 1, shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32))
 
     graph = GraphBuilder("network")
-    sound = graph.add_input("waveform", ("n", RATE))
+    sound = graph.add_input("waveform", ("n", samples))
     rows = graph.add("Unsqueeze", sound, graph.add_integers(1))
     bands = graph.add("Abs", graph.add("Conv", rows, weights(BANDS, 1, STEP), strides=[STEP]))
     levels = graph.add("Log", graph.add("Add", bands, graph.add_number(0.01)))
@@ -74,6 +74,14 @@ def compare(card, report, precision, least):
     }
 
 
+def test_command_that_makes_a_network_can_be_pasted_into_a_shell(tmp_path):
+    (tmp_path / "my cards").mkdir()
+    write_network(tmp_path / "my cards" / "own.onnx")
+    card = own_card(tmp_path / "my cards", dim=32, sample_rate=RATE, precisions=["f32", "f16"])
+    with pytest.raises(InputError, match=rf"`birdemb quantize '{card}' --calibrate FOLDER --precision f16`"):
+        load_encoder(card, precision="f16")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "quantized", "least"), [("int8", 2, 0.97), ("f16", 0, 0.9999)])
 def test_network_that_a_user_brings_is_quantized(
@@ -89,6 +97,37 @@ def test_network_that_a_user_brings_is_quantized(
     assert report.gate.result == "passed"
     assert report.gate.loss.windows >= 8
     compare(card, report, precision, least)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int8", "f16"])
+def test_network_that_hears_any_window_serves_other_lengths_than_the_calibrated_one(
+    recordings_of_two_classes, tmp_path, monkeypatch, precision
+):
+    pytest.importorskip("nncf")
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "models"))
+    write_network(tmp_path / "own.onnx", samples="samples")
+    card = own_card(tmp_path, dim=32, sample_rate=RATE, frame_seconds=0, precisions=["f32", "f16", "int8"])
+    report = quantize(card, calibrate=recordings_of_two_classes, precision=precision, **LOW)
+    for seconds in (3.0, 8.0):
+        ours, exact = (load_encoder(card, precision=name, window=seconds) for name in (precision, "f32"))
+        windows = windows_of(ours)
+        assert cosines(ours.encode(windows), exact.encode(windows)).min() > 0.97
+    assert ours.identity["quantized_sha256"] == report.sha256
+
+
+@pytest.mark.slow
+def test_quantized_network_hears_no_length_that_the_network_itself_cannot(
+    recordings_of_two_classes, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "models"))
+    write_network(tmp_path / "own.onnx")
+    card = own_card(tmp_path, dim=32, sample_rate=RATE, precisions=["f32", "f16"])
+    quantize(card, calibrate=recordings_of_two_classes, precision="f16", **LOW)
+    for precision in ("f16", "f32"):
+        encoder = load_encoder(card, precision=precision, pooling="whole")
+        with pytest.raises(InputError, match=r"own\.onnx has an input of shape \[\?,8000\]; .* gives \[\?,40000\]"):
+            encoder.prepare()
 
 
 @pytest.mark.slow

