@@ -18,8 +18,10 @@ from birdemb.embed.openvino_models import compile_model, find_output, read_model
 from birdemb.embed.panns_front_end import HOP, MEL_BANDS, SAMPLE_RATE, make_log_mels
 from birdemb.embed.places import user_folder, weights_folder
 from birdemb.embed.trunk import Trunk
-from birdemb.embed.weights import FoundWeights, check_weights, find_weights, locate_weights
+from birdemb.embed.weights import FoundWeights, check_weights, find_weights, locate_weights, tell_on_stderr
 from birdemb.errors import InputError
+from birdemb.locking import hold_lock
+from birdemb.storage import check_writable
 
 __all__ = ["EMBEDDING", "LOGITS", "NETWORKS", "PannsEncoder", "name_network"]
 
@@ -65,7 +67,8 @@ class PannsEncoder(NetworkEncoder):
         MissingDependencyError
             If there is only a checkpoint, and torch is not installed to convert it.
         InputError
-            If what was found is altered, or is no checkpoint of the card's network.
+            If what was found is altered, or is no checkpoint of the card's network; or if the converted network cannot
+            be written.
         """
         name_network(card)
         if chosen is not None and is_converted(chosen):
@@ -82,12 +85,8 @@ class PannsEncoder(NetworkEncoder):
         if found is not None:
             return found
         checkpoint = checkpoint or find_weights(card, chosen)
-        from birdemb.embed.panns_conversion import convert_checkpoint  # heavy, and wanted once
-
         beside = checkpoint.path.parent
-        target = name_folder(card, beside if os.access(beside, os.W_OK) else weights_folder())
-        convert_checkpoint(card, checkpoint, target)
-        return find_converted(card, [target], checkpoint.sha256)
+        return _convert(card, checkpoint, name_folder(card, beside if os.access(beside, os.W_OK) else weights_folder()))
 
     def read_trunk(self) -> Trunk:
         """As of every encoder: all that stands behind the spectrograms."""
@@ -176,3 +175,22 @@ def _find_checkpoint(card: Card, chosen: Path | None) -> FoundWeights | None:
         found = chosen / card.weights.file
         return check_weights(found, card) if found.is_file() else None
     return find_weights(card, chosen)
+
+
+def _convert(card: Card, checkpoint: FoundWeights, target: Path) -> FoundWeights:
+    """Convert a checkpoint, or wait for another run that does, and take what that has made."""
+    lock = target.with_name(f".{target.name}.lock")
+    check_writable(lock)
+    with hold_lock(lock, lambda: tell_on_stderr(f"Another run is converting {checkpoint.path}; waiting for it.")):
+        found = find_converted(card, [target], checkpoint.sha256)
+        if found is None:
+            from birdemb.embed.panns_conversion import convert_checkpoint  # heavy, and wanted once
+
+            convert_checkpoint(card, checkpoint, target)
+            found = find_converted(card, [target], checkpoint.sha256)
+    if found is None:  # on a filesystem without locks
+        raise InputError(
+            f"{target} is not the network that was just converted from {checkpoint.path}: another run has replaced it "
+            f"by one of other weights of {card.name}. End that run, and run the same command again."
+        )
+    return found

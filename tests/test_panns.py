@@ -6,6 +6,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import panns_checkpoints
@@ -16,8 +18,10 @@ from panns_checkpoints import NETWORKS, list_tensors, make_tensors, write_checkp
 from birdemb.embed.catalogue import load_card
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.panns import name_network
+from birdemb.embed.panns_conversion import convert_checkpoint
 from birdemb.embed.precision import has_bf16
 from birdemb.errors import InputError, MissingDependencyError, MissingWeightsError
+from birdemb.locking import hold_lock
 
 pytestmark = pytest.mark.slow  # torch alone takes seconds to import
 
@@ -263,6 +267,27 @@ def test_conversion_of_other_weights_than_the_card_names_is_not_taken(copied):
         load_encoder(str(copied))
     with pytest.raises(InputError, match="was made of other weights"):
         load_encoder(str(copied), weights=copied.parent / "own-openvino")
+
+
+def test_two_runs_at_once_convert_once(made, tmp_path, monkeypatch, capfd):
+    shutil.copy(made.card(SMALL).with_name("weights.pth"), tmp_path / "weights.pth")
+    card, converted = str(write_card(tmp_path, SMALL, "weights.pth")), []
+
+    def convert(*arguments):
+        converted.append(arguments)
+        convert_checkpoint(*arguments)
+
+    monkeypatch.setattr(sys.modules[convert_checkpoint.__module__], "convert_checkpoint", convert)
+    with ThreadPoolExecutor(2) as threads, hold_lock(tmp_path / ".own-openvino.lock"):
+        runs = [threads.submit(load_encoder, card) for _ in "ab"]
+        said = ""
+        while said.count("is converting") < 2:
+            said += capfd.readouterr().err
+            time.sleep(0.01)
+        assert not converted
+    assert runs[0].result().identity == runs[1].result().identity
+    assert len(converted) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own-openvino", "own.toml", "weights.pth"]
 
 
 class Code:
