@@ -18,7 +18,7 @@ from birdemb.embed.openvino_models import compile_model, find_output, read_model
 from birdemb.embed.panns_front_end import HOP, MEL_BANDS, SAMPLE_RATE, make_log_mels
 from birdemb.embed.places import user_folder, weights_folder
 from birdemb.embed.trunk import Trunk
-from birdemb.embed.weights import FoundWeights, check_weights, find_weights, locate_weights, tell_on_stderr
+from birdemb.embed.weights import FoundWeights, find_weights, locate_weights, tell_on_stderr, weights_of
 from birdemb.errors import InputError
 from birdemb.locking import hold_lock
 from birdemb.storage import check_writable
@@ -47,7 +47,8 @@ class PannsEncoder(NetworkEncoder):
         """Find the converted network, else the checkpoint, and convert that.
 
         The converted network is looked for beside the checkpoint and in the folders of weights. It is written beside
-        the checkpoint, or into the folder of weights where that may not be written to.
+        the checkpoint, or into the folder of weights where that may not be written to. Where a converted network is
+        chosen without a checkpoint, there is no other place.
 
         Parameters
         ----------
@@ -71,14 +72,14 @@ class PannsEncoder(NetworkEncoder):
             be written.
         """
         name_network(card)
-        if chosen is not None and is_converted(chosen):
-            found = find_converted(card, [chosen])
+        folder = _locate_chosen(card, chosen) if chosen is not None else None
+        if folder is not None:
+            found = find_converted(card, [folder])
             if found is None:
-                raise InputError(f"{chosen} was made of other weights than the card of {card.name} names.")
+                raise InputError(f"{folder} was made of other weights than the card of {card.name} names.")
             return found
         checkpoint = _find_checkpoint(card, chosen)
         places = [checkpoint.path.parent] if checkpoint is not None else []
-        places += [chosen] if chosen is not None else []
         places += [card.place.parent] if card.place is not None else []
         folders = [name_folder(card, place) for place in (*places, weights_folder(), user_folder())]
         found = find_converted(card, folders, checkpoint.sha256 if checkpoint is not None else "")
@@ -167,14 +168,17 @@ def name_network(card: Card) -> str:
     return tensors.call
 
 
+def _locate_chosen(card: Card, chosen: Path) -> Path | None:
+    """Give the converted network that was chosen, itself or the folder that holds it; None if a checkpoint was."""
+    if is_converted(chosen):
+        return chosen
+    folder = name_folder(card, chosen)
+    return folder if is_converted(folder) and not (chosen / weights_of(card).file).is_file() else None
+
+
 def _find_checkpoint(card: Card, chosen: Path | None) -> FoundWeights | None:
     """Find a checkpoint on this machine, and check it; nothing is downloaded."""
-    if chosen is None:
-        return find_weights(card) if locate_weights(card) is not None else None
-    if chosen.is_dir() and is_converted(name_folder(card, chosen)) and card.weights is not None:
-        found = chosen / card.weights.file
-        return check_weights(found, card) if found.is_file() else None
-    return find_weights(card, chosen)
+    return find_weights(card, chosen) if chosen is not None or locate_weights(card) is not None else None
 
 
 def _convert(card: Card, checkpoint: FoundWeights, target: Path) -> FoundWeights:

@@ -265,8 +265,23 @@ def test_conversion_of_other_weights_than_the_card_names_is_not_taken(copied):
     write_card(copied.parent, SMALL, "weights.pth", weights={"sha256": "0" * 64})
     with pytest.raises(MissingWeightsError, match="not on this machine"):
         load_encoder(str(copied))
-    with pytest.raises(InputError, match="was made of other weights"):
-        load_encoder(str(copied), weights=copied.parent / "own-openvino")
+    for chosen in (copied.parent / "own-openvino", copied.parent):
+        with pytest.raises(InputError, match=r"own-openvino was made of other weights than the card of own names"):
+            load_encoder(str(copied), weights=chosen)
+
+
+def test_where_weights_are_chosen_no_other_place_is_used(copied, tmp_path):
+    """Neither the checkpoint beside the card nor its conversion stands in for those of other weights."""
+    digest = load_encoder(str(copied)).weights_sha256
+    chosen = tmp_path / "chosen"
+    shutil.copytree(copied.parent / "own-openvino", chosen / "own-openvino")
+    assert load_encoder(str(copied), weights=chosen).weights == chosen / "own-openvino"
+    write_card(copied.parent, SMALL, "weights.pth", weights={"sha256": digest})
+    record = chosen / "own-openvino" / "conversion.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"weights_sha256": "0" * 64}))
+    assert load_encoder(str(copied)).weights == copied.parent / "own-openvino"
+    with pytest.raises(InputError, match=r"chosen/own-openvino was made of other weights"):
+        load_encoder(str(copied), weights=chosen)
 
 
 def test_two_runs_at_once_convert_once(made, tmp_path, monkeypatch, capfd):
