@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from birdemb.embed.card import Card
-from birdemb.embed.pins import read_pin
+from birdemb.embed.pins import Pin, read_pin
 from birdemb.embed.places import user_folder, weights_folder
 from birdemb.embed.weights import FoundWeights, locate_weights, weights_of
 from birdemb.errors import InputError
@@ -87,8 +87,15 @@ def find_converted(card: Card, folders: Iterable[Path], source_sha256: str = "")
             if not wanted or source == wanted:
                 for name, expected in hashes.items():
                     _check_file(folder, name, expected)
-                return FoundWeights(folder, source)
+                return FoundWeights(folder, source, _name_origin(source, card, pin))
     return None
+
+
+def _name_origin(source: str, card: Card, pin: Pin | None) -> str:
+    """Say what vouches for the weights that a network was made of, as `FoundWeights` does."""
+    if source == weights_of(card).sha256:
+        return "published"
+    return "recorded" if pin is not None and source == pin.sha256 else "none"
 
 
 def write_record(folder: Path, source_sha256: str, facts: dict[str, Any]) -> None:
