@@ -64,7 +64,7 @@ def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stder
     MissingWeightsError
         If they can be had from none of the sources, or the network is forbidden.
     InputError
-        If they cannot be written.
+        If they cannot be written, or something else is where a folder of weights would be.
     """
     weights = weights_of(card)
     _refuse_offline(card)
@@ -82,6 +82,11 @@ def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stder
         ) as is_alone:
             if not force and is_there(target, weights):
                 return target  # that other run has fetched them
+            if not force and target.is_dir() and any(target.iterdir()):
+                raise InputError(
+                    f"{target} is no SavedModel, as there is no saved_model.pb right in it, and is not replaced by a "
+                    f"download. Unpack the weights right into it, move it away, or run {again.rstrip('`')} --force`."
+                )
             for source in weights.sources:
                 try:
                     _fetch(source, card, folder, is_alone=is_alone, tell=tell)
