@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from birdemb.embed.card import Card
-from birdemb.embed.converted import FILTERS_FILE, TRUNK_FILE, find_converted, is_converted, name_folder
+from birdemb.embed.converted import FILTERS_FILE, FORMAT, TRUNK_FILE, find_converted, is_converted, name_folder
 from birdemb.embed.frames import set_level
 from birdemb.embed.network_encoder import Heard, NetworkEncoder
 from birdemb.embed.openvino_models import compile_model, find_output, read_model
@@ -88,6 +89,11 @@ class PannsEncoder(NetworkEncoder):
         checkpoint = checkpoint or find_weights(card, chosen)
         beside = checkpoint.path.parent
         return _convert(card, checkpoint, name_folder(card, beside if os.access(beside, os.W_OK) else weights_folder()))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As of every encoder; with the format of the conversion, so that an older one is never taken for this one."""
+        return super().identity | {"conversion": FORMAT}
 
     def read_trunk(self) -> Trunk:
         """As of every encoder: all that stands behind the spectrograms."""

@@ -150,6 +150,8 @@ def test_identity_names_the_checkpoint(made):
     identity = load_encoder(str(card)).identity
     assert identity["weights_sha256"] == hashlib.sha256((card.parent / "weights.pth").read_bytes()).hexdigest()
     assert identity["tensors.call"] == "MobileNetV2"
+    record = json.loads((card.parent / "own-openvino" / "conversion.json").read_text())
+    assert identity["conversion"] == record["format"] == 1
 
 
 WITHOUT_TORCH = """
