@@ -127,13 +127,21 @@ def fetch_names(card: Card, weights: Path, *, tell: Tell = tell_on_stderr) -> No
     """
     if card.labels is None or not card.labels.url or is_offline():
         return
+    folder = folder_to_fetch_into(card)
     try:
         find_own_classes(card, weights)
     except MissingWeightsError:
-        folder = folder_to_fetch_into(card)
-        with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=_made(folder)) as staging:
-            _stage_names(card, Path(staging), tell)
-            _publish(Path(staging), folder, [card.labels.file])
+        try:
+            with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=_made(folder)) as staging:
+                _stage_names(card, Path(staging), tell)
+                _publish(Path(staging), folder, [card.labels.file])
+        except OSError as error:
+            if isinstance(error, BirdembError):
+                raise
+            tell(
+                f"  without the names of the classes: {folder} cannot be written to: {error.strerror or error}. "
+                "Name another folder in BIRDEMB_MODELS"
+            )
 
 
 def _refuse_offline(card: Card) -> None:

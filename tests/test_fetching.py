@@ -209,6 +209,17 @@ def test_names_with_an_address_of_their_own_are_fetched_along(server, own_folder
         find_own_classes(card, path)
 
 
+def test_names_that_cannot_be_written_are_told_and_no_more(server, tmp_path, monkeypatch):
+    card = make_card()
+    labels = dataclasses.replace(card.labels, url=server.put("names.txt", NAMES.encode()))
+    (tmp_path / "test.bin").write_bytes(CONTENT)
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "test.bin"))
+    said = []
+    fetch_names(dataclasses.replace(card, labels=labels), tmp_path / "test.bin", tell=said.append)
+    assert len(said) == 1
+    assert f"without the names of the classes: {tmp_path / 'test.bin'} cannot be written to: File exists" in said[0]
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_force_replaces_what_is_there_and_nothing_else_does(server, own_folder, folder):
     url = server.put("a", tarred(SAVED_MODEL) if folder else ARCHIVE)
