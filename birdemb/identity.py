@@ -9,8 +9,9 @@ from birdemb.errors import InputError
 
 __all__ = ["ENCODER_NAME", "refuse_other_identity"]
 
-ENCODER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?<!\.toml)")
-"""What an encoder may be called: a name becomes a part of paths, and must not be taken for the path of a card."""
+ENCODER_NAME = re.compile(r"(?!.*\.(?i:toml)$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Matches, as a whole, the names that encoders may have: files are named after them, and what ends in ``.toml`` is the
+path of a card."""
 
 
 def refuse_other_identity(expected: dict[str, Any], found: object, *, who: str, advice: str) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from birdemb.classify.prior import Prior
+from birdemb.embed.catalogue import load_card
 from birdemb.embed.encoder import load_encoder
-from birdemb.errors import InputError, MissingWeightsError
+from birdemb.errors import BirdembError, InputError
 from birdemb.taxonomy import ClassName, Match, match_classes
 
 __all__ = ["PRIORS", "OwnKnowledge", "read_own_knowledge"]
@@ -64,7 +65,9 @@ def read_own_knowledge(
     InputError
         If there is no such kind; or if the encoder knows none of the classes, unless `kind` is ``"auto"``.
     MissingWeightsError
-        If the names of the encoder's own classes are nowhere, unless `kind` is ``"auto"``.
+        If its weights or the names of its own classes are nowhere, unless `kind` is ``"auto"``.
+    MissingDependencyError
+        If a package that it needs is not installed, unless `kind` is ``"auto"``.
     """
     if kind not in PRIORS:
         raise InputError(f"There is no prior {kind!r}. Use {', '.join(map(repr, PRIORS))}.")
@@ -72,13 +75,13 @@ def read_own_knowledge(
         return OwnKnowledge(None, "none, as asked for")
     name = identity["encoder"]
     try:
-        made = load_encoder(encoder or name, window=float(identity["window"]), pooling=identity.get("pooling"))
-        if not made.own_logits:
+        if not load_card(encoder or name).classes:  # asked first, as its weights may be nowhere
             return _refuse_or_tell(kind, f"{name} knows no classes by itself")
+        made = load_encoder(encoder or name, window=float(identity["window"]), pooling=identity.get("pooling"))
         if identity.get("weights_sha256") not in (None, made.identity["weights_sha256"]):
             return _refuse_or_tell(kind, f"the embeddings were made with other weights than {name} has here")
         own = made.own_classes
-    except (InputError, MissingWeightsError) as error:
+    except BirdembError as error:
         if kind != "auto":
             raise
         return OwnKnowledge(None, f"none, as what {name} knows by itself cannot be read: {error}")

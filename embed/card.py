@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from birdemb.embed.card_checks import ENCODER_NAME, check_card
+from birdemb.embed.card_checks import check_card
 from birdemb.errors import InputError
 
-__all__ = ["ENCODER_NAME", "Card", "LabelFile", "Source", "Tensors", "Weights", "parse_card", "with_pooling"]
+__all__ = ["Card", "LabelFile", "Source", "Tensors", "Weights", "parse_card", "with_pooling"]
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Card:
     Parameters
     ----------
     name : str
-        By which users choose it; `ENCODER_NAME` matches it.
+        By which users choose it; `birdemb.identity.ENCODER_NAME` matches it.
     kind : str
         Which module runs it.
     title, homepage, licence : str

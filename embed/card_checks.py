@@ -8,15 +8,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from birdemb.errors import InputError
+from birdemb.identity import ENCODER_NAME
 
 if TYPE_CHECKING:
     from birdemb.embed.card import Card, LabelFile, Tensors, Weights
 
-__all__ = ["ENCODER_NAME", "check_card"]
-
-ENCODER_NAME = re.compile(r"(?!.*\.(?i:toml)$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Matches, as a whole, the names that encoders may have: files are named after them, and what ends in ``.toml`` is the
-path of a card."""
+__all__ = ["check_card"]
 
 KINDS = ("birdnet", "melspec", "openvino", "panns", "savedmodel", "tflite", "torchscript")
 POOLINGS = ("max", "mean", "mean+max", "whole")

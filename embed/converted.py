@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from birdemb.embed.card import Card
-from birdemb.embed.pins import read_pin
+from birdemb.embed.pins import Pin, read_pin
 from birdemb.embed.places import user_folder, weights_folder
 from birdemb.embed.weights import FoundWeights, locate_weights, weights_of
 from birdemb.errors import InputError
@@ -21,6 +21,7 @@ from birdemb.storage import hash_file, read_json, write_json
 
 __all__ = [
     "FILTERS_FILE",
+    "FORMAT",
     "TRUNK_FILE",
     "find_converted",
     "is_converted",
@@ -32,7 +33,9 @@ __all__ = [
 FILTERS_FILE = "mel_filters.npy"
 TRUNK_FILE = "trunk.xml"
 
-_FORMAT = 1
+FORMAT = 1
+"""Raised when a conversion gives other numbers, too: it is part of the identity of the embeddings."""
+
 _FILES = (FILTERS_FILE, TRUNK_FILE, "trunk.bin")
 _RECORD_FILE = "conversion.json"
 
@@ -87,8 +90,15 @@ def find_converted(card: Card, folders: Iterable[Path], source_sha256: str = "")
             if not wanted or source == wanted:
                 for name, expected in hashes.items():
                     _check_file(folder, name, expected)
-                return FoundWeights(folder, source)
+                return FoundWeights(folder, source, _name_origin(source, card, pin))
     return None
+
+
+def _name_origin(source: str, card: Card, pin: Pin | None) -> str:
+    """Say what vouches for the weights that a network was made of, as `FoundWeights` does."""
+    if source == weights_of(card).sha256:
+        return "published"
+    return "recorded" if pin is not None and source == pin.sha256 else "none"
 
 
 def write_record(folder: Path, source_sha256: str, facts: dict[str, Any]) -> None:
@@ -104,7 +114,7 @@ def write_record(folder: Path, source_sha256: str, facts: dict[str, Any]) -> Non
     """
     hashes = {name: hash_file(folder / name) for name in _FILES}
     write_json(
-        folder / _RECORD_FILE, {"format": _FORMAT, "weights_sha256": source_sha256, "files": hashes, "facts": facts}
+        folder / _RECORD_FILE, {"format": FORMAT, "weights_sha256": source_sha256, "files": hashes, "facts": facts}
     )
 
 
@@ -114,13 +124,13 @@ def _read_record(folder: Path) -> tuple[str, dict[str, str]]:
     entries = record if isinstance(record, dict) else {}
     source, hashes = entries.get("weights_sha256"), entries.get("files")
     if (
-        entries.get("format") != _FORMAT
+        entries.get("format") != FORMAT
         or not isinstance(source, str)
         or not isinstance(hashes, dict)
         or not all(isinstance(hashes.get(name), str) for name in _FILES)
     ):
         raise InputError(
-            f"{folder / _RECORD_FILE} does not describe a converted network of format {_FORMAT}: it was altered, or "
+            f"{folder / _RECORD_FILE} does not describe a converted network of format {FORMAT}: it was altered, or "
             f"is of another version of birdemb. {_make_again(folder)}"
         )
     return source, {name: hashes[name] for name in _FILES}

@@ -64,7 +64,7 @@ def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stder
     MissingWeightsError
         If they can be had from none of the sources, or the network is forbidden.
     InputError
-        If they cannot be written.
+        If they cannot be written, or something else is where a folder of weights would be.
     """
     weights = weights_of(card)
     _refuse_offline(card)
@@ -82,6 +82,11 @@ def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stder
         ) as is_alone:
             if not force and is_there(target, weights):
                 return target  # that other run has fetched them
+            if not force and target.is_dir() and any(target.iterdir()):
+                raise InputError(
+                    f"{target} is no SavedModel, as there is no saved_model.pb right in it, and is not replaced by a "
+                    f"download. Unpack the weights right into it, move it away, or run {again.rstrip('`')} --force`."
+                )
             for source in weights.sources:
                 try:
                     _fetch(source, card, folder, is_alone=is_alone, tell=tell)
@@ -122,13 +127,21 @@ def fetch_names(card: Card, weights: Path, *, tell: Tell = tell_on_stderr) -> No
     """
     if card.labels is None or not card.labels.url or is_offline():
         return
+    folder = folder_to_fetch_into(card)
     try:
         find_own_classes(card, weights)
     except MissingWeightsError:
-        folder = folder_to_fetch_into(card)
-        with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=_made(folder)) as staging:
-            _stage_names(card, Path(staging), tell)
-            _publish(Path(staging), folder, [card.labels.file])
+        try:
+            with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=_made(folder)) as staging:
+                _stage_names(card, Path(staging), tell)
+                _publish(Path(staging), folder, [card.labels.file])
+        except OSError as error:
+            if isinstance(error, BirdembError):
+                raise
+            tell(
+                f"  without the names of the classes: {folder} cannot be written to: {error.strerror or error}. "
+                "Name another folder in BIRDEMB_MODELS"
+            )
 
 
 def _refuse_offline(card: Card) -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from birdemb.embed.card import Card
-from birdemb.embed.converted import FILTERS_FILE, TRUNK_FILE, find_converted, is_converted, name_folder
+from birdemb.embed.converted import FILTERS_FILE, FORMAT, TRUNK_FILE, find_converted, is_converted, name_folder
 from birdemb.embed.frames import set_level
 from birdemb.embed.network_encoder import Heard, NetworkEncoder
 from birdemb.embed.openvino_models import compile_model, find_output, read_model
 from birdemb.embed.panns_front_end import HOP, MEL_BANDS, SAMPLE_RATE, make_log_mels
 from birdemb.embed.places import user_folder, weights_folder
 from birdemb.embed.trunk import Trunk
-from birdemb.embed.weights import FoundWeights, check_weights, find_weights, locate_weights
+from birdemb.embed.weights import FoundWeights, find_weights, locate_weights, tell_on_stderr, weights_of
 from birdemb.errors import InputError
+from birdemb.locking import hold_lock
+from birdemb.storage import check_writable
 
 __all__ = ["EMBEDDING", "LOGITS", "NETWORKS", "PannsEncoder", "name_network"]
 
@@ -45,7 +48,8 @@ class PannsEncoder(NetworkEncoder):
         """Find the converted network, else the checkpoint, and convert that.
 
         The converted network is looked for beside the checkpoint and in the folders of weights. It is written beside
-        the checkpoint, or into the folder of weights where that may not be written to.
+        the checkpoint, or into the folder of weights where that may not be written to. Where a converted network is
+        chosen without a checkpoint, there is no other place.
 
         Parameters
         ----------
@@ -65,29 +69,31 @@ class PannsEncoder(NetworkEncoder):
         MissingDependencyError
             If there is only a checkpoint, and torch is not installed to convert it.
         InputError
-            If what was found is altered, or is no checkpoint of the card's network.
+            If what was found is altered, or is no checkpoint of the card's network; or if the converted network cannot
+            be written.
         """
         name_network(card)
-        if chosen is not None and is_converted(chosen):
-            found = find_converted(card, [chosen])
+        folder = _locate_chosen(card, chosen) if chosen is not None else None
+        if folder is not None:
+            found = find_converted(card, [folder])
             if found is None:
-                raise InputError(f"{chosen} was made of other weights than the card of {card.name} names.")
+                raise InputError(f"{folder} was made of other weights than the card of {card.name} names.")
             return found
         checkpoint = _find_checkpoint(card, chosen)
         places = [checkpoint.path.parent] if checkpoint is not None else []
-        places += [chosen] if chosen is not None else []
         places += [card.place.parent] if card.place is not None else []
         folders = [name_folder(card, place) for place in (*places, weights_folder(), user_folder())]
         found = find_converted(card, folders, checkpoint.sha256 if checkpoint is not None else "")
         if found is not None:
             return found
         checkpoint = checkpoint or find_weights(card, chosen)
-        from birdemb.embed.panns_conversion import convert_checkpoint  # heavy, and wanted once
-
         beside = checkpoint.path.parent
-        target = name_folder(card, beside if os.access(beside, os.W_OK) else weights_folder())
-        convert_checkpoint(card, checkpoint, target)
-        return find_converted(card, [target], checkpoint.sha256)
+        return _convert(card, checkpoint, name_folder(card, beside if os.access(beside, os.W_OK) else weights_folder()))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As of every encoder; with the format of the conversion, so that an older one is never taken for this one."""
+        return super().identity | {"conversion": FORMAT}
 
     def read_trunk(self) -> Trunk:
         """As of every encoder: all that stands behind the spectrograms."""
@@ -168,11 +174,33 @@ def name_network(card: Card) -> str:
     return tensors.call
 
 
+def _locate_chosen(card: Card, chosen: Path) -> Path | None:
+    """Give the converted network that was chosen, itself or the folder that holds it; None if a checkpoint was."""
+    if is_converted(chosen):
+        return chosen
+    folder = name_folder(card, chosen)
+    return folder if is_converted(folder) and not (chosen / weights_of(card).file).is_file() else None
+
+
 def _find_checkpoint(card: Card, chosen: Path | None) -> FoundWeights | None:
     """Find a checkpoint on this machine, and check it; nothing is downloaded."""
-    if chosen is None:
-        return find_weights(card) if locate_weights(card) is not None else None
-    if chosen.is_dir() and is_converted(name_folder(card, chosen)) and card.weights is not None:
-        found = chosen / card.weights.file
-        return check_weights(found, card) if found.is_file() else None
-    return find_weights(card, chosen)
+    return find_weights(card, chosen) if chosen is not None or locate_weights(card) is not None else None
+
+
+def _convert(card: Card, checkpoint: FoundWeights, target: Path) -> FoundWeights:
+    """Convert a checkpoint, or wait for another run that does, and take what that has made."""
+    lock = target.with_name(f".{target.name}.lock")
+    check_writable(lock)
+    with hold_lock(lock, lambda: tell_on_stderr(f"Another run is converting {checkpoint.path}; waiting for it.")):
+        found = find_converted(card, [target], checkpoint.sha256)
+        if found is None:
+            from birdemb.embed.panns_conversion import convert_checkpoint  # heavy, and wanted once
+
+            convert_checkpoint(card, checkpoint, target)
+            found = find_converted(card, [target], checkpoint.sha256)
+    if found is None:  # on a filesystem without locks
+        raise InputError(
+            f"{target} is not the network that was just converted from {checkpoint.path}: another run has replaced it "
+            f"by one of other weights of {card.name}. End that run, and run the same command again."
+        )
+    return found

@@ -95,7 +95,8 @@ def find_weights(
     if chosen is not None:
         path = chosen / weights.file if (chosen / weights.file).exists() or not weights.folder else chosen
         path = path if chosen.is_dir() else chosen
-        if not is_there(path, weights):
+        # A chosen folder that is no SavedModel is told as such.
+        if not (path.is_dir() if weights.folder else path.is_file()):
             raise MissingWeightsError(f"There are no weights at {path}. {ways_to_get(card)}")
         return check_weights(path, card)
     path_here = locate_weights(card)
@@ -136,8 +137,8 @@ def folder_to_fetch_into(card: Card) -> Path:
 
 
 def is_there(path: Path, weights: Weights) -> bool:
-    """Tell whether there is a file, or a folder, as the weights are one."""
-    return path.is_dir() if weights.folder else path.is_file()
+    """Tell whether there is a file, or a folder with a SavedModel in it, as the weights are one."""
+    return (path / "saved_model.pb" if weights.folder else path).is_file()
 
 
 def hash_weights(path: Path, weights: Weights) -> str:

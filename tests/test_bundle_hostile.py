@@ -262,7 +262,7 @@ def test_shares_that_are_no_shares(written, wrong):
 
 
 BAD_IDENTITIES = [
-    *(({"encoder": name}, "which is no name of one") for name in ("/tmp/own.toml", "own.toml", "../own", "a b", "")),
+    *(({"encoder": name}, "which is no name of one") for name in ("/x/own.toml", "own.toml", "../own", "a b", "")),
     ({"encoder": ""}, "encoder ''"),
     ({"encoder": None}, "encoder None"),
     ({"encoder": ["fake"]}, "encoder"),

@@ -222,6 +222,17 @@ def test_names_with_an_address_of_their_own_are_fetched_along(server, own_folder
         find_own_classes(card, path)
 
 
+def test_names_that_cannot_be_written_are_told_and_no_more(server, tmp_path, monkeypatch):
+    card = make_card()
+    labels = dataclasses.replace(card.labels, url=server.put("names.txt", NAMES.encode()))
+    (tmp_path / "test.bin").write_bytes(CONTENT)
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "test.bin"))
+    said = []
+    fetch_names(dataclasses.replace(card, labels=labels), tmp_path / "test.bin", tell=said.append)
+    assert len(said) == 1
+    assert f"without the names of the classes: {tmp_path / 'test.bin'} cannot be written to: File exists" in said[0]
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_force_replaces_what_is_there_and_nothing_else_does(server, own_folder, folder):
     url = server.put("a", tarred(SAVED_MODEL) if folder else ARCHIVE)
@@ -229,15 +240,26 @@ def test_force_replaces_what_is_there_and_nothing_else_does(server, own_folder, 
     kept = own_folder / card.weights.file
     if folder:
         kept.mkdir(parents=True)
-        (kept / "old").touch()
+        (kept / "saved_model.pb").write_bytes(b"old")
     else:
         own_folder.mkdir()
         kept.touch()
     assert fetch_weights(card) == kept
-    assert not folder or names_in(kept) == ["old"]
+    assert not folder or names_in(kept) == ["saved_model.pb"]
     fetch_weights(card, force=True)
     assert names_in(kept) == ["assets", "saved_model.pb", "variables"] if folder else kept.read_bytes() == CONTENT
     assert names_in(own_folder) == [card.weights.file]
+
+
+def test_empty_folder_is_no_weights_and_another_is_never_replaced_unasked(server, own_folder):
+    card = make_folder_card(Source(server.put("a", tarred(SAVED_MODEL)), archive="tar.gz"))
+    inside = own_folder / "model" / "too-deep"
+    inside.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"model is no SavedModel, .* or run `birdemb encoders fetch \S+ --force`"):
+        find_weights(card)
+    assert inside.is_dir()
+    inside.rmdir()
+    assert names_in(find_weights(card).path) == ["assets", "saved_model.pb", "variables"]
 
 
 def test_two_runs_at_once_download_once(server, own_folder):

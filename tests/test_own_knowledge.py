@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
 from bundle_files import members_of
+from card_files import write_card
 from fit_files import IDENTITY, fit_quickly, table_of, write_workspace
 
 from birdemb.classify.bundle_file import read_bundle
 from birdemb.classify.ensemble import Heard
 from birdemb.embed.catalogue import load_card
 from birdemb.embed.encoder import load_encoder
-from birdemb.errors import InputError, MissingWeightsError
+from birdemb.errors import InputError, MissingDependencyError, MissingWeightsError
 from birdemb.own_knowledge import PRIORS, read_own_knowledge
 from birdemb.taxonomy import ClassName
 
@@ -55,6 +57,32 @@ def table():
     rows.loc[len(rows)] = ["rare/0.ogg", "rare", "[]"]
     named = {name.label: name.scientific for name in CLASSES} | {"rare": "Fringilla coelebs"}
     return rows.assign(scientific_name=rows["primary_label"].map(named), common_name="")
+
+
+@pytest.mark.parametrize("kind", ["auto", "offset"])
+def test_no_weights_are_looked_for_of_an_encoder_without_classes(tmp_path, monkeypatch, kind):
+    for name in ("BIRDEMB_MODELS", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    identity = {**IDENTITY, "encoder": "perch-2-headless"}
+    if kind == "auto":
+        assert read_own_knowledge(identity, CLASSES).sentence == "none, as perch-2-headless knows no classes by itself"
+    else:
+        with pytest.raises(InputError, match="no prior: perch-2-headless knows no classes"):
+            read_own_knowledge(identity, CLASSES, kind)
+
+
+def test_missing_package_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in ("panns_networks", "panns_conversion"):
+        monkeypatch.delitem(sys.modules, f"birdemb.embed.{module}", raising=False)
+    (tmp_path / "weights.pth").touch()
+    card = str(write_card(tmp_path, "panns-mobilenetv2", "weights.pth"))
+    identity = {**IDENTITY, "encoder": "own"}
+    known = read_own_knowledge(identity, CLASSES, encoder=card)
+    assert known.prior is None
+    assert "pip install 'birdemb[torch]'" in known.sentence
+    with pytest.raises(MissingDependencyError, match="PyTorch"):
+        read_own_knowledge(identity, CLASSES, "offset", encoder=card)
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import panns_checkpoints
@@ -16,8 +18,10 @@ from panns_checkpoints import NETWORKS, list_tensors, make_tensors, write_checkp
 from birdemb.embed.catalogue import load_card
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.panns import name_network
+from birdemb.embed.panns_conversion import convert_checkpoint
 from birdemb.embed.precision import has_bf16
 from birdemb.errors import InputError, MissingDependencyError, MissingWeightsError
+from birdemb.locking import hold_lock
 
 pytestmark = pytest.mark.slow  # torch alone takes seconds to import
 
@@ -146,6 +150,8 @@ def test_identity_names_the_checkpoint(made):
     identity = load_encoder(str(card)).identity
     assert identity["weights_sha256"] == hashlib.sha256((card.parent / "weights.pth").read_bytes()).hexdigest()
     assert identity["tensors.call"] == "MobileNetV2"
+    record = json.loads((card.parent / "own-openvino" / "conversion.json").read_text())
+    assert identity["conversion"] == record["format"] == 1
 
 
 WITHOUT_TORCH = """
@@ -261,8 +267,44 @@ def test_conversion_of_other_weights_than_the_card_names_is_not_taken(copied):
     write_card(copied.parent, SMALL, "weights.pth", weights={"sha256": "0" * 64})
     with pytest.raises(MissingWeightsError, match="not on this machine"):
         load_encoder(str(copied))
-    with pytest.raises(InputError, match="was made of other weights"):
-        load_encoder(str(copied), weights=copied.parent / "own-openvino")
+    for chosen in (copied.parent / "own-openvino", copied.parent):
+        with pytest.raises(InputError, match=r"own-openvino was made of other weights than the card of own names"):
+            load_encoder(str(copied), weights=chosen)
+
+
+def test_where_weights_are_chosen_no_other_place_is_used(copied, tmp_path):
+    """Neither the checkpoint beside the card nor its conversion stands in for those of other weights."""
+    digest = load_encoder(str(copied)).weights_sha256
+    chosen = tmp_path / "chosen"
+    shutil.copytree(copied.parent / "own-openvino", chosen / "own-openvino")
+    assert load_encoder(str(copied), weights=chosen).weights == chosen / "own-openvino"
+    write_card(copied.parent, SMALL, "weights.pth", weights={"sha256": digest})
+    record = chosen / "own-openvino" / "conversion.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"weights_sha256": "0" * 64}))
+    assert load_encoder(str(copied)).weights == copied.parent / "own-openvino"
+    with pytest.raises(InputError, match=r"chosen/own-openvino was made of other weights"):
+        load_encoder(str(copied), weights=chosen)
+
+
+def test_two_runs_at_once_convert_once(made, tmp_path, monkeypatch, capfd):
+    shutil.copy(made.card(SMALL).with_name("weights.pth"), tmp_path / "weights.pth")
+    card, converted = str(write_card(tmp_path, SMALL, "weights.pth")), []
+
+    def convert(*arguments):
+        converted.append(arguments)
+        convert_checkpoint(*arguments)
+
+    monkeypatch.setattr(sys.modules[convert_checkpoint.__module__], "convert_checkpoint", convert)
+    with ThreadPoolExecutor(2) as threads, hold_lock(tmp_path / ".own-openvino.lock"):
+        runs = [threads.submit(load_encoder, card) for _ in "ab"]
+        said = ""
+        while said.count("is converting") < 2:
+            said += capfd.readouterr().err
+            time.sleep(0.01)
+        assert not converted
+    assert runs[0].result().identity == runs[1].result().identity
+    assert len(converted) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own-openvino", "own.toml", "weights.pth"]
 
 
 class Code:

@@ -182,7 +182,11 @@ def test_what_is_not_hashed_of_a_folder_may_differ(own_folder):
     shutil.rmtree(path)
     path.mkdir()
     with pytest.raises(InputError, match=r"is no SavedModel: expected a folder with saved_model\.pb"):
+        find_weights(card, path)
+    with pytest.raises(MissingWeightsError, match="not on this machine"):
         find_weights(card)
+    earlier = write_model(Path(platformdirs.user_cache_dir("birdemb")) / "weights" / "model")
+    assert find_weights(card).path == earlier
 
 
 def test_nothing_is_recorded_of_chosen_weights_nor_of_a_user_s_own(own_folder, tmp_path):
