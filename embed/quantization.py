@@ -31,7 +31,7 @@ from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
 from birdemb.storage import check_writable
 
-__all__ = ["MADE_PRECISIONS", "MAX_AUC_LOSS", "Judge", "quantize_encoder"]
+__all__ = ["MADE_PRECISIONS", "MAX_AUC_LOSS", "MIN_COSINE", "MIN_WORST_COSINE", "Judge", "quantize_encoder"]
 
 MADE_PRECISIONS = ("int8", "f16", "bf16")
 """What can be made and measured; of bf16 there is nothing to make."""
@@ -39,8 +39,12 @@ MADE_PRECISIONS = ("int8", "f16", "bf16")
 MAX_AUC_LOSS = 0.002
 """What heads may lose in macro ROC-AUC."""
 
+MIN_COSINE, MIN_WORST_COSINE = 0.99, 0.97
+"""What the cosine to float32 has to be, on average and of the worst window."""
+
 _LEFT_IN_FLOAT = (0, 1, 2, 4, 8, 16)  # tried in this order until the goal is met
 _ALONE_WINDOWS = 20
+_MOST_BLAMED = 3
 _TIMED_ROUNDS = 12
 
 
@@ -84,8 +88,8 @@ def quantize_encoder(
     output: Path | None = None,
     weights: Path | None = None,
     force: bool = False,
-    goal_mean: float = 0.99,
-    goal_worst: float = 0.97,
+    goal_mean: float = MIN_COSINE,
+    goal_worst: float = MIN_WORST_COSINE,
     judge: Judge = Judge(),
     max_auc_loss: float = MAX_AUC_LOSS,
     accept_loss: bool = False,
@@ -274,7 +278,16 @@ def _reach_goal(measure: _Measure, goal_mean: float, goal_worst: float, tell: Ca
     raise InputError(
         f"With {len(near.float_layers)} convolutions left in float32 the cosine to float32 is "
         f"{near.cosines.mean():.4f}, the worst {near.cosines.min():.4f}; expected {goal_mean:g} and {goal_worst:g}. "
-        "Nothing was written. Calibrate with more windows, or with more varied recordings."
+        f"Nothing was written. Most is lost by {_blame(worst_first)}. Calibrate with more windows or with more varied "
+        "recordings, or be content with less: --min-cosine, --min-worst-cosine."
+    )
+
+
+def _blame(worst_first: Sequence[FloatLayer]) -> str:
+    """Name the convolutions that lose most, each with what it was measured to lose alone."""
+    return ", ".join(
+        f"convolution {layer.number} ({'x'.join(map(str, layer.kernel))}; alone in int8 {layer.cosine:.4f})"
+        for layer in worst_first[:_MOST_BLAMED]
     )
 
 
