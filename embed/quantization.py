@@ -19,7 +19,7 @@ from birdemb.defaults import DEFAULT_ENCODER
 from birdemb.embed.calibration import Calibration, choose_windows
 from birdemb.embed.card import Card
 from birdemb.embed.catalogue import load_card
-from birdemb.embed.encoder import load_encoder
+from birdemb.embed.encoder import Encoder, load_encoder
 from birdemb.embed.places import weights_folder
 from birdemb.embed.precision import require_precision
 from birdemb.embed.quantization_files import weigh, write_network
@@ -150,10 +150,7 @@ def quantize_encoder(
     encoder = load_encoder(name, weights=weights)
     trunk = encoder.read_trunk()
     if trunk is None:
-        raise InputError(
-            f"{card.name} has no network that OpenVINO runs, which is what is quantized here. Embed with "
-            "--precision f32."
-        )
+        raise InputError(f"{_say_why_not(encoder)} Embed with --precision f32.")
     quantizer = Quantizer(trunk, card.name)
     tell(f"Choosing windows from the recordings in {hide_secrets(str(calibrate))} ...")
     chosen = choose_windows(
@@ -202,6 +199,18 @@ def _check(name: str, precision: str) -> Card:
     if precision == "int8":
         import_nncf()
     return card
+
+
+def _say_why_not(encoder: Encoder) -> str:
+    """Say why an encoder has no trunk."""
+    card = encoder.card
+    if card.kind != "openvino" or card.tensors is None:
+        return f"{card.name} has no network that OpenVINO runs, which is what is quantized here."
+    heard = 'one frame alone (layout "single")' if card.tensors.layout == "single" else "a fixed number of frames"
+    return (
+        f"The network of {card.name} hears {heard} in one pass, and what is quantized here has to hear any number of "
+        "them. Export it anew with a first axis of any length."
+    )
 
 
 def _arithmetic(precision: str) -> str:
