@@ -46,6 +46,22 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--accept-loss", is_flag=True, help="Let the network embed even if it loses more.")
 @click.option(
+    "--min-cosine",
+    "goal_mean",
+    type=click.FloatRange(0, 1),
+    default=0.99,
+    show_default=True,
+    help="What the cosine of int8 embeddings to those of f32 has to be, on average; nothing is written below it.",
+)
+@click.option(
+    "--min-worst-cosine",
+    "goal_worst",
+    type=click.FloatRange(0, 1),
+    default=0.97,
+    show_default=True,
+    help="The same of the worst window.",
+)
+@click.option(
     "--windows", type=click.IntRange(4, 2000), default=200, show_default=True, help="Windows to calibrate with."
 )
 @click.option(

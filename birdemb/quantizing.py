@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from birdemb.auc_loss import measure_auc_loss
 from birdemb.defaults import DEFAULT_ENCODER
-from birdemb.embed.quantization import MAX_AUC_LOSS, Judge, quantize_encoder
+from birdemb.embed.quantization import MAX_AUC_LOSS, MIN_COSINE, MIN_WORST_COSINE, Judge, quantize_encoder
 from birdemb.embed.quantization_record import AucLoss, QuantizationReport
 from birdemb.embed.recordings import find_recordings
 from birdemb.embed.remote import is_url
@@ -36,8 +36,8 @@ def quantize(
     output: str | Path | None = None,
     weights: str | Path | None = None,
     force: bool = False,
-    goal_mean: float = 0.99,
-    goal_worst: float = 0.97,
+    goal_mean: float = MIN_COSINE,
+    goal_worst: float = MIN_WORST_COSINE,
     tell: Callable[[str], None] = lambda _: None,
 ) -> QuantizationReport:
     """Make an encoder's network with fewer bits, and measure what that costs in cosine and in ROC-AUC.
@@ -68,11 +68,17 @@ def quantize(
     Raises
     ------
     BirdembError
-        As `quantize_encoder`; or if the labels that were given cannot be read, or the largest loss is not a number
-        from 0 to 1.
+        As `quantize_encoder`; or if the labels that were given cannot be read, or the largest loss or a cosine is not a
+        number from 0 to 1.
     """
     if not 0 <= max_auc_loss <= 1:
         raise InputError(f"--max-auc-loss is {max_auc_loss}; expected a number from 0 to 1, such as {MAX_AUC_LOSS}.")
+    for option, goal, usual in (
+        ("--min-cosine", goal_mean, MIN_COSINE),
+        ("--min-worst-cosine", goal_worst, MIN_WORST_COSINE),
+    ):
+        if not 0 <= goal <= 1:
+            raise InputError(f"{option} is {goal}; expected a number from 0 to 1, such as {usual}.")
     return quantize_encoder(
         name,
         calibrate=calibrate,

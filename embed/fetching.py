@@ -95,7 +95,7 @@ def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stder
                     tell(f"  not from {problems[-1]}")
                 else:
                     for source_left in weights.sources:
-                        _forget(source_left, folder)
+                        _forget(source_left, weights, folder)
                     return target
     except OSError as error:
         if isinstance(error, BirdembError):
@@ -168,7 +168,7 @@ def _fetch(source: Source, card: Card, folder: Path, *, is_alone: bool, tell: Te
                 raise
         _, problem = examine_weights(staging / weights.file, card)
         if problem:
-            _forget(source, folder)
+            _forget(source, weights, folder)
             raise InputError(f"what came is not the weights of {card.name}: {problem.rstrip('.')}")
         _stage_names(card, staging, tell)
         # The weights last, so that a kill leaves all that belongs to them or a download to do again.
@@ -210,22 +210,30 @@ def _path_of_download(url: str, folder: Path) -> Path:
     return folder / _DOWNLOADS / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.download"
 
 
-def _forget(source: Source, folder: Path) -> None:
-    path = _path_of_download(source.url, folder)
-    for name in (path.name, f"{path.stem}.part", f"{path.stem}.part.json"):
-        path.with_name(name).unlink(missing_ok=True)
+def _forget(source: Source, weights: Weights, folder: Path) -> None:
+    """Delete what is kept of a source, and of the files beside it."""
+    for each in (source, *_list_further(source, weights)):
+        path = _path_of_download(each.url, folder)
+        for name in (path.name, f"{path.stem}.part", f"{path.stem}.part.json"):
+            path.with_name(name).unlink(missing_ok=True)
 
 
 def _download_plainly(source: Source, weights: Weights, folder: Path, staging: Path, *, is_alone: bool) -> None:
     """Download weights that are in no archive; further files lie beside them, under their own names."""
-    target = staging / weights.file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for also, name in zip(weights.also, _beside(weights), strict=True):
-        further = Source(urljoin(source.url, quote(also)))
-        place = staging / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _download(further, weights, folder, is_alone=is_alone).replace(place)
-    _download(source, weights, folder, is_alone=is_alone).replace(target)
+    names = [*_beside(weights), weights.file]
+    further = _list_further(source, weights)
+    # None is moved before all have come, as what is in staging is lost where one fails.
+    downloads = [_download(each, weights, folder, is_alone=is_alone) for each in (*further, source)]
+    for name, download in zip(names, downloads, strict=True):
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        download.replace(staging / name)
+
+
+def _list_further(source: Source, weights: Weights) -> list[Source]:
+    """List where the files beside the weights come from, in the order of `_beside`."""
+    if source.archive != "none":
+        return []
+    return [Source(urljoin(source.url, quote(also))) for also in weights.also]
 
 
 def _beside(weights: Weights) -> list[str]:

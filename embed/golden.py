@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from birdemb.embed.card import Card
 from birdemb.embed.encoder import Encoder
-from birdemb.embed.places import weights_folder
+from birdemb.embed.places import user_folder, weights_folder
 from birdemb.embed.weights import name_in_commands
 from birdemb.errors import InputError
 from birdemb.storage import replace_atomically
@@ -127,7 +127,7 @@ def read_golden(card: Card, weights_sha256: str) -> GoldenRecord | None:
         If a file is not what was written.
     """
     brought = files("birdemb.models") / _file_name(card)
-    places: list[Any] = [weights_folder() / _file_name(card)]
+    places: list[Any] = [folder / _file_name(card) for folder in dict.fromkeys((weights_folder(), user_folder()))]
     if card.place is None:
         places.insert(0, brought)
     for place in places:

@@ -19,7 +19,7 @@ from birdemb.defaults import DEFAULT_ENCODER
 from birdemb.embed.calibration import Calibration, choose_windows
 from birdemb.embed.card import Card
 from birdemb.embed.catalogue import load_card
-from birdemb.embed.encoder import load_encoder
+from birdemb.embed.encoder import Encoder, load_encoder
 from birdemb.embed.places import weights_folder
 from birdemb.embed.precision import require_precision
 from birdemb.embed.quantization_files import weigh, write_network
@@ -31,7 +31,7 @@ from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
 from birdemb.storage import check_writable
 
-__all__ = ["MADE_PRECISIONS", "MAX_AUC_LOSS", "Judge", "quantize_encoder"]
+__all__ = ["MADE_PRECISIONS", "MAX_AUC_LOSS", "MIN_COSINE", "MIN_WORST_COSINE", "Judge", "quantize_encoder"]
 
 MADE_PRECISIONS = ("int8", "f16", "bf16")
 """What can be made and measured; of bf16 there is nothing to make."""
@@ -39,8 +39,12 @@ MADE_PRECISIONS = ("int8", "f16", "bf16")
 MAX_AUC_LOSS = 0.002
 """What heads may lose in macro ROC-AUC."""
 
+MIN_COSINE, MIN_WORST_COSINE = 0.99, 0.97
+"""What the cosine to float32 has to be, on average and of the worst window."""
+
 _LEFT_IN_FLOAT = (0, 1, 2, 4, 8, 16)  # tried in this order until the goal is met
 _ALONE_WINDOWS = 20
+_MOST_BLAMED = 3
 _TIMED_ROUNDS = 12
 
 
@@ -84,8 +88,8 @@ def quantize_encoder(
     output: Path | None = None,
     weights: Path | None = None,
     force: bool = False,
-    goal_mean: float = 0.99,
-    goal_worst: float = 0.97,
+    goal_mean: float = MIN_COSINE,
+    goal_worst: float = MIN_WORST_COSINE,
     judge: Judge = Judge(),
     max_auc_loss: float = MAX_AUC_LOSS,
     accept_loss: bool = False,
@@ -146,10 +150,7 @@ def quantize_encoder(
     encoder = load_encoder(name, weights=weights)
     trunk = encoder.read_trunk()
     if trunk is None:
-        raise InputError(
-            f"{card.name} has no network that OpenVINO runs, which is what is quantized here. Embed with "
-            "--precision f32."
-        )
+        raise InputError(f"{_say_why_not(encoder)} Embed with --precision f32.")
     quantizer = Quantizer(trunk, card.name)
     tell(f"Choosing windows from the recordings in {hide_secrets(str(calibrate))} ...")
     chosen = choose_windows(
@@ -198,6 +199,18 @@ def _check(name: str, precision: str) -> Card:
     if precision == "int8":
         import_nncf()
     return card
+
+
+def _say_why_not(encoder: Encoder) -> str:
+    """Say why an encoder has no trunk."""
+    card = encoder.card
+    if card.kind != "openvino" or card.tensors is None:
+        return f"{card.name} has no network that OpenVINO runs, which is what is quantized here."
+    heard = 'one frame alone (layout "single")' if card.tensors.layout == "single" else "a fixed number of frames"
+    return (
+        f"The network of {card.name} hears {heard} in one pass, and what is quantized here has to hear any number of "
+        "them. Export it anew with a first axis of any length."
+    )
 
 
 def _arithmetic(precision: str) -> str:
@@ -274,7 +287,16 @@ def _reach_goal(measure: _Measure, goal_mean: float, goal_worst: float, tell: Ca
     raise InputError(
         f"With {len(near.float_layers)} convolutions left in float32 the cosine to float32 is "
         f"{near.cosines.mean():.4f}, the worst {near.cosines.min():.4f}; expected {goal_mean:g} and {goal_worst:g}. "
-        "Nothing was written. Calibrate with more windows, or with more varied recordings."
+        f"Nothing was written. Most is lost by {_blame(worst_first)}. Calibrate with more windows or with more varied "
+        "recordings, or be content with less: --min-cosine, --min-worst-cosine."
+    )
+
+
+def _blame(worst_first: Sequence[FloatLayer]) -> str:
+    """Name the convolutions that lose most, each with what it was measured to lose alone."""
+    return ", ".join(
+        f"convolution {layer.number} ({'x'.join(map(str, layer.kernel))}; alone in int8 {layer.cosine:.4f})"
+        for layer in worst_first[:_MOST_BLAMED]
     )
 
 

@@ -18,7 +18,7 @@ import openvino as ov
 
 from birdemb.embed.card import Card
 from birdemb.embed.packing import unpack
-from birdemb.embed.places import weights_folder
+from birdemb.embed.places import user_folder, weights_folder
 from birdemb.embed.quantization_record import GATES
 from birdemb.embed.weights import name_in_commands
 from birdemb.errors import InputError
@@ -102,7 +102,8 @@ def command_for(card: Card, precision: str) -> str:
 def read_quantized(card: Card, weights: FoundWeights, precision: str) -> QuantizedNetwork:
     """Find an encoder's network with fewer bits on this machine, check it and read it.
 
-    Looked for beside the weights, then in the folder that `birdemb.embed.places.weights_folder` gives.
+    Looked for beside the weights, then in the folder that `birdemb.embed.places.weights_folder` gives, and in the
+    user's cache folder, where it was made while ``BIRDEMB_MODELS`` named none.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ def read_quantized(card: Card, weights: FoundWeights, precision: str) -> Quantiz
     """
     command = command_for(card, precision)
     name = f"{card.name}-{precision}"
-    places = list(dict.fromkeys(parent / name for parent in (weights.path.parent, weights_folder())))
+    places = list(dict.fromkeys(parent / name for parent in (weights.path.parent, weights_folder(), user_folder())))
     folder = next((place for place in places if (place / RECORD_FILE).is_file()), None)
     if folder is None:
         raise InputError(

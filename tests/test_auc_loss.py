@@ -129,5 +129,7 @@ def test_without_labels_it_says_so(tmp_path):
 
 
 def test_impossible_loss_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"--min-worst-cosine is nan; expected a number from 0 to 1, such as 0\.97"):
+        quantize("birdnet-2.4", calibrate=".", goal_worst=float("nan"))
     with pytest.raises(InputError, match=r"--max-auc-loss is 2; expected a number from 0 to 1, such as 0\.002"):
         quantize(calibrate=tmp_path, max_auc_loss=2)

@@ -199,6 +199,21 @@ def test_further_files_may_lie_in_a_folder_below(server, own_folder, archived):
     assert (own_folder / "own" / "parts" / "a b.data").read_bytes() == b"tensors"
 
 
+def test_what_came_of_several_files_is_kept_until_all_are_there(server, own_folder):
+    files = [File(b"tensors"), File(b"more of them")]
+    for name, file in zip(("net.bin", "own.bin"), files, strict=True):
+        server.put(name, file)
+    card = make_card(
+        file="own.xml", also=["net.bin"], bytes=0, sha256="", sources=[Source(server.put("net.xml", File(status=404)))]
+    )
+    with pytest.raises(MissingWeightsError, match="404 Not Found"):
+        find_weights(card)
+    server.put("net.xml", b"<net/>")
+    find_weights(card)
+    assert [len(file.asked) for file in files] == [1, 1]
+    assert names_in(own_folder) == ["birdnet-2.4.pinned.json", "net.bin", "own.bin", "own.xml"]
+
+
 def test_own_card_s_weights_come_beside_it(server, tmp_path):
     (tmp_path / "cards").mkdir()
     card = dataclasses.replace(make_card(server.put("a.zip", ARCHIVE)), place=tmp_path / "cards" / "own.toml")

@@ -16,6 +16,7 @@ from birdemb import fitting, prediction
 from birdemb.embed import quantization
 from birdemb.embed.calibration import choose_diverse, choose_windows
 from birdemb.embed.encoder import load_encoder
+from birdemb.embed.places import user_folder
 from birdemb.embed.precision import has_bf16
 from birdemb.embed.quantization import Judge, quantize_encoder
 from birdemb.embed.quantization_record import Gate
@@ -137,7 +138,18 @@ def test_auto_is_never_int8(models, birdnet_weights):
 
 def test_missing_network_is_refused_with_the_command(birdnet_weights, tmp_path, monkeypatch):
     monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     with pytest.raises(InputError, match=r"no int8 network .*`birdemb quantize birdnet-2.4 --calibrate FOLDER`"):
+        load_encoder(NAME, weights=birdnet_weights, precision="int8")
+
+
+def test_network_that_was_made_before_the_folder_was_named_is_found(birdnet_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    folder = user_folder() / f"{NAME}-int8"
+    folder.mkdir(parents=True)
+    (folder / "quantization.json").write_text("{}")
+    with pytest.raises(InputError, match=rf"{folder}/quantization.json does not describe a quantized network"):
         load_encoder(NAME, weights=birdnet_weights, precision="int8")
 
 

@@ -147,12 +147,13 @@ def test_panns_is_quantized(recordings_of_two_classes, tmp_path, monkeypatch):
     compare(card.name, report, "int8", 0.9)
 
 
-@pytest.mark.slow
-def test_network_made_for_a_number_of_frames_is_refused(recordings_of_two_classes, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("layout", "heard"), [("batch", "a fixed number of frames"), ("single", "one frame alone")])
+def test_network_made_for_a_number_of_frames_is_refused(tmp_path, layout, heard):
     pytest.importorskip("onnx")
     from onnx_networks import NETWORK
 
     NETWORK.write(tmp_path / "own.onnx", batch=3, samples=1000, fixed=3)
-    card = own_card(tmp_path, precisions=["f32", "f16"])
-    with pytest.raises(InputError, match=r"own has no network that .* quantized here"):
-        quantize(card, calibrate=recordings_of_two_classes, precision="f16", output=tmp_path / "models")
+    card = own_card(tmp_path, precisions=["f32", "f16"], tensors={"layout": layout})
+    write_noise(tmp_path / "data/a/1.wav", 2)
+    with pytest.raises(InputError, match=rf"The network of own hears {heard}.* Export it anew .*--precision f32"):
+        quantize(card, calibrate=tmp_path / "data", precision="f16", output=tmp_path / "models")

@@ -140,3 +140,19 @@ def test_gate_that_cannot_be_measured_stops_nothing(inputs):
         made = quantization._reach_goal(make_measure(inputs, judge), 0.9, 0.8, lambda _: None)
         assert made.gate.result == "not measured"
         assert reason in made.gate.reason
+
+
+@pytest.mark.slow
+def test_goal_out_of_reach_names_the_convolutions_to_blame(inputs, monkeypatch):
+    monkeypatch.setattr(quantization, "_LEFT_IN_FLOAT", (0, 1))
+    measure = make_measure(inputs, Judge(reason="no labels"))
+    worst = quantization._measure_alone(measure.quantizer, measure.chosen)
+    with pytest.raises(
+        InputError, match=r"expected 1\.1 and 0\. Nothing was written\..* content with less: --min-co"
+    ) as told:
+        quantization._reach_goal(measure, 1.1, 0, lambda _: None)
+    for layer in worst[:3]:
+        assert (
+            f"convolution {layer.number} ({'x'.join(map(str, layer.kernel))}; alone in int8 {layer.cosine:.4f})"
+            in str(told.value)
+        )

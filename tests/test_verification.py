@@ -220,6 +220,16 @@ def test_recorded_embeddings_are_compared_with_from_then_on(tmp_path, models):
     assert "recorded with level = 'none', and the encoder has 'peak'" in verify(card)["golden"].said
 
 
+def test_embeddings_that_were_recorded_before_the_folder_was_named_are_found(tmp_path, monkeypatch):
+    card = write_encoder(tmp_path, "right")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.delenv("BIRDEMB_MODELS", raising=False)
+    said = verify(card, record=True)["golden"].said
+    assert str(tmp_path / "user") in said
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "models"))
+    assert verify(card)["golden"].state == OK
+
+
 def test_other_embeddings_than_those_recorded_are_a_failure_with_numbers(tmp_path, models):
     card = write_encoder(tmp_path, "right")
     verify(card, record=True)
