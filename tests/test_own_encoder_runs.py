@@ -100,7 +100,7 @@ def test_card_that_fits_one_frame_alone_ends_the_run_and_skips_nothing(place, jo
         tensors={"layout": "channel"}, weights={"file": "one.onnx"},
     )  # fmt: skip
     said = refuse("embed", "data", "--encoder", card, "--jobs", jobs)
-    assert 'set tensors.layout = "single" or tensors.at_once = 1 in its card' in said
+    assert 'set tensors.layout = "single" or tensors.at_once = 1' in said
     assert not (place / ".birdemb" / "embed-errors.csv").exists()
 
 

@@ -168,7 +168,7 @@ def refusal(card, **settings):
 
 def test_missing_outputs_are_named(tmp_path):
     torch.jit.save(torch.jit.script(Named()), tmp_path / "own.pt")
-    assert "gives no tensor 'emb', which its card asks for. It gives: label [1, 5], embedding [1, 8]." in refusal(
+    assert "gives no tensor 'emb', which its card asks for. It gives: label [4, 5], embedding [4, 8]." in refusal(
         torch_card(tmp_path, tensors={"embedding": "emb"})
     )
     assert "gives no tensor ''" in refusal(torch_card(tmp_path, tensors={"embedding": ""}))
@@ -178,7 +178,7 @@ def test_missing_outputs_are_named(tmp_path):
 def test_input_that_the_network_cannot_hear(tmp_path):
     torch.jit.save(torch.jit.script(Pooled()), tmp_path / "own.pt")
     said = refusal(torch_card(tmp_path, frame_seconds=1.05, tensors={"embedding": "", "logits": ""}))
-    assert 'cannot hear input of shape (1, 1050): layout "batch", 1.05 s at 1,000 Hz' in said
+    assert 'cannot hear input of shape (4, 1050): layout "batch", 1.05 s at 1,000 Hz' in said
     assert STEP == 100  # as in the modules above, which cannot read it
 
 
