@@ -270,8 +270,6 @@ def test_output_that_has_no_axis_of_frames_is_refused(tmp_path, batch, output):
     said = refusal(own_card(tmp_path), logits=True)
     frames = 3 if batch == 3 else 4
     if output == "embedding":
-        assert (
-            f"gives {10 * frames} embeddings for {frames} frames; expected one row of its first axis for each" in said
-        )
+        assert f"gives {10 * frames} embeddings for {frames} frames; expected one row of its first axis" in said
     else:
         assert f"gives logits of shape ({10 * frames}, 5) for {frames} frames; expected 5 classes" in said
