@@ -151,7 +151,9 @@ def embed(path: str, workspace: Path, **settings: Any) -> None:  # noqa: ANN401 
     run, listing = report.run, report.listing
     click.echo(describe(listing, "Embedded", run.elapsed, run.fresh_seconds))
     if settings["precision"] == "auto":
-        click.echo(f"  precision: {listing.identity['precision']}, the faster of f32 and bf16 on this processor")
+        chosen = listing.identity["precision"]
+        why = "as this processor has it" if chosen == "bf16" else "as the encoder or this processor has no bf16"
+        click.echo(f"  precision: {chosen}, {why}")
     if 0 < run.fresh_seconds < listing.seconds:
         click.echo(f"  already cached: {hours(listing.seconds - run.fresh_seconds)}")
     if run.cache.damaged:

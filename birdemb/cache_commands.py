@@ -61,11 +61,27 @@ def info(path: Path | None, workspace: Path) -> None:
         click.echo("\n".join(_describe(found)))
 
 
+_SETTINGS = (
+    *("precision", "pooling", "window", "hop", "padding", "resampler", "level"),
+    *("weights_sha256", "quantized_sha256"),
+)
+
+
 def _describe(found: CacheInfo) -> list[str]:
     if found.problem is not None:
         return [f"{found.folder}", f"  {found.problem}"]
     identity = found.identity
-    names = ("precision", "window", "hop", "padding", "resampler", "level", "weights_sha256", "quantized_sha256")
+    names = (
+        "precision",
+        "pooling",
+        "window",
+        "hop",
+        "padding",
+        "resampler",
+        "level",
+        "weights_sha256",
+        "quantized_sha256",
+    )
     settings = [f"{name.removesuffix('_sha256')} {_short(identity[name])}" for name in names if identity.get(name)]
     logits = f", {identity['logits']} logits" if identity.get("logits") else ", no logits"
     lines = [

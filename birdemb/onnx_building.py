@@ -38,9 +38,11 @@ def import_optional(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
+        package = name.partition(".")[0]
+        missing = isinstance(error, ModuleNotFoundError) and error.name == package
+        reason = "is not installed" if missing else f"cannot be imported ({error})"
         raise MissingDependencyError(
-            f"{name.partition('.')[0]}, which exporting to ONNX needs, is not installed. "
-            "Run: pip install 'birdemb[onnx]'"
+            f"{package}, which exporting to ONNX needs, {reason}. Run: pip install 'birdemb[onnx]'"
         ) from error
 
 

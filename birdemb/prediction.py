@@ -18,7 +18,7 @@ from birdemb.classify.checks import check_number
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.detections import list_detections, write_detections
 from birdemb.embed.catalogue import load_card
-from birdemb.embed.recordings import find_recordings
+from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_recordings
 from birdemb.embed.remote import hide_secrets
 from birdemb.embed.run import EmbedRun, embed_folder
 from birdemb.embed.windows import WindowGrid
@@ -161,6 +161,8 @@ def predict(
         raise InputError("--weights names the weights of one encoder, and the bundle has several. Use BIRDEMB_MODELS.")
     refuse_shared_stems(found.name for found in find_recordings(path).recordings)
     for written in (output, *([Path(detections)] if detections is not None else [])):
+        if written.suffix.lower() in AUDIO_SUFFIXES | OTHER_SUFFIXES:
+            raise InputError(f"{written} has the name of a recording, which a table must not replace. Name it .csv.")
         check_writable(written)
     listing, probabilities = predict_soundscapes(
         bundle,

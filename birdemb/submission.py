@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import csv
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -190,7 +191,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If it is no such table: no row_id, a row twice, an empty table, or something that is no number.
+        If it is no such table: no row_id, a row or a column twice, an empty table, or something that is no number.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -198,6 +199,10 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} cannot be opened: {error.strerror or error}.") from error
     except (ValueError, UnicodeError) as error:
         raise InputError(f"{path} is no CSV table in UTF-8 ({error}).") from error
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        named = Counter(next(csv.reader(file), []))  # pandas would number those that are there twice
+    if named and max(named.values()) > 1:
+        raise InputError(f"{path} has the column {named.most_common(1)[0][0]!r} twice. Leave one of them.")
     if "row_id" not in table or len(table.columns) < 2 or table.empty:
         raise InputError(f"{path} has to have a column row_id, one column for each class, and rows.")
     twice = table["row_id"].duplicated()

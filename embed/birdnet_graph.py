@@ -174,6 +174,8 @@ def _read_file(weights: Path) -> tuple[ov.Core, list[ov.Node], dict[str, Any]]:
     try:
         nodes = core.read_model(weights).get_ordered_ops()
     except RuntimeError as error:  # what OpenVINO raises
+        if "KeyboardInterrupt" in str(error):  # of the function above, which OpenVINO makes an error of its own
+            raise KeyboardInterrupt from error
         raise InputError(
             f"OpenVINO {ov.__version__} cannot read {weights}: it is no TFLite file, or a damaged one. Expected the "
             "official file of BirdNET 2.4; get it again with `birdemb encoders fetch birdnet-2.4 --force`."

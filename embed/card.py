@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -317,9 +317,13 @@ def _make(record: type[Any], entries: Mapping[str, Any], source: str, prefix: st
         if key not in known:
             raise InputError(f"The card {source} has an unknown key {prefix + key!r}.")
         wanted = _TYPES.get(str(known[key].type))
+        quoted = f'"{value}"' if wanted is str and type(value) is int else ""
+        if quoted:
+            raise InputError(f"The card {source} has {prefix}{key} = {value!r}; write {quoted}, in quotes.")
         if wanted is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool)):
             raise InputError(f"The card {source} has {prefix}{key} = {value!r}; expected {known[key].type}.")
-    try:
-        return record(**entries)
-    except TypeError as error:
-        raise InputError(f"The card {source} is not complete: {error}.") from error
+    needed = [name for name, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
+    missing = [f"{prefix}{name}" for name in needed if name not in entries]
+    if missing:
+        raise InputError(f"The card {source} is not complete: it lacks {', '.join(missing)}.")
+    return record(**entries)

@@ -85,10 +85,15 @@ def _check_numbers(card: Card) -> None:
             # False for NaN, too.
             holds = entry.type != "float" or abs(value) <= _LARGEST
             _require(card, prefix + entry.name, holds, f"a number between -{_LARGEST:g} and {_LARGEST:g}", value)
-    for key in ("sample_rate", "dim"):
-        _require(card, key, getattr(card, key) >= 1, "1 or more")
-    for key in ("frame_seconds", "shortest_seconds", "classes"):
-        _require(card, key, getattr(card, key) >= 0, "0 or more")
+    # Far more than any network has: numbers beyond are slips of the pen, and would fill the memory.
+    for key, least, most in (
+        ("sample_rate", 1, 1_000_000),
+        ("dim", 1, 1_000_000),
+        ("frame_seconds", 0, 3600),
+        ("shortest_seconds", 0, 3600),
+        ("classes", 0, 10_000_000),
+    ):
+        _require(card, key, least <= getattr(card, key) <= most, f"{least} or more, and {most:,} at the most")
     # Frames begin where those of frame_seconds do: longer ones would overlap.
     fits = not card.frame_seconds or card.shortest_seconds <= card.frame_seconds
     _require(card, "shortest_seconds", fits, f"no more than frame_seconds, {card.frame_seconds:g}")
@@ -98,7 +103,7 @@ def _check_tensors(card: Card, tensors: Tensors) -> None:
     for key, allowed in (("layout", LAYOUTS), ("values", VALUES)):
         value = getattr(tensors, key)
         _require(card, f"tensors.{key}", value in allowed, " or ".join(allowed), value)
-    _require(card, "tensors.at_once", tensors.at_once >= 1, "1 or more", tensors.at_once)
+    _require(card, "tensors.at_once", 1 <= tensors.at_once <= 1024, "1 to 1024", tensors.at_once)
     _require(
         card,
         "classes",

@@ -254,3 +254,14 @@ def test_graph_that_openvino_reads_otherwise_is_refused(birdnet_weights, monkeyp
     encoder = load_encoder("birdnet-2.4", weights=birdnet_weights)
     with pytest.raises(InputError, match=r"OpenVINO .* 0 nodes Concat of shape"):
         encoder.encode(np.zeros((1, encoder.window_samples), np.float32))
+
+
+def test_ctrl_c_while_the_file_is_read_is_no_damaged_file(birdnet_weights, monkeypatch):
+    """OpenVINO makes an error of its own of whatever a function of Python's raises inside its reader."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("birdemb.embed.birdnet_graph.ops.relu", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        load_encoder("birdnet-2.4", weights=birdnet_weights).read_classifier()

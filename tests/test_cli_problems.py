@@ -232,6 +232,15 @@ def test_output_that_cannot_be_written_is_found_before_the_work(fitted):
     assert "Cannot write" in run("fit", "-o", "truth.csv/model.birdemb", status=EXIT_ERROR)
 
 
+@pytest.mark.parametrize("option", ["-o", "--detections"])
+def test_recording_as_output_is_refused_and_left_alone(fitted, option):
+    recording = next((fitted / "soundscapes").glob("*.ogg"))
+    before = recording.read_bytes()
+    said = run("predict", "soundscapes", option, recording, "--jobs", 1, status=EXIT_ERROR)
+    assert "has the name of a recording, which a table must not replace. Name it .csv." in said
+    assert recording.read_bytes() == before
+
+
 def test_two_soundscapes_of_one_name_are_refused(fitted):
     write_noise(fitted / "both" / "a" / "x.wav", 5)
     write_noise(fitted / "both" / "b" / "x.wav", 5, seed=1)

@@ -173,3 +173,10 @@ def test_a_byte_order_mark_and_whole_numbers_are_read(tmp_path):
     table = read_scores(path)
     assert list(table["row_id"]) == ["5"]
     assert table["wren"].dtype == table["1139490"].dtype == np.float64
+
+
+def test_column_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "sample.csv"
+    path.write_text("row_id,a,b,a\nx_5,0,0,0\n")
+    with pytest.raises(InputError, match=r"sample\.csv has the column 'a' twice"):
+        read_scores(path)

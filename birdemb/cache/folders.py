@@ -90,7 +90,7 @@ def describe_identity(identity: dict[str, Any]) -> str:
     'melspec, window 5.0, hop 5.0, dtype float32'
     """
     said = [identity["encoder"]]
-    said += [f"{key} {identity[key]}" for key in ("precision", "window", "hop") if key in identity]
+    said += [f"{key} {identity[key]}" for key in ("precision", "pooling", "window", "hop") if key in identity]
     said.append(f"dtype {identity.get('dtype', 'float32')}")
     if identity.get("logits"):
         said.append(f"{identity['logits']} logits")
