@@ -61,12 +61,6 @@ def info(path: Path | None, workspace: Path) -> None:
         click.echo("\n".join(_describe(found)))
 
 
-_SETTINGS = (
-    *("precision", "pooling", "window", "hop", "padding", "resampler", "level"),
-    *("weights_sha256", "quantized_sha256"),
-)
-
-
 def _describe(found: CacheInfo) -> list[str]:
     if found.problem is not None:
         return [f"{found.folder}", f"  {found.problem}"]

@@ -154,8 +154,8 @@ def _load_encoder(bundle: Bundle, weights: Path | None) -> Encoder:
     (identity,) = bundle.identities
     if "kind" in identity:  # of a network that a card describes, whose operations are not known here
         raise InputError(
-            f"The encoder {identity['encoder']} cannot be exported to ONNX, of all encoders birdnet-2.4 alone can. Export "
-            "the heads alone with --heads-only."
+            f"The encoder {identity['encoder']} cannot be exported to ONNX, of all encoders birdnet-2.4 alone can. "
+            "Export the heads alone with --heads-only."
         )
     card, precision = load_card(identity["encoder"]), identity.get("precision", "f32")
     if precision != "f32":
