@@ -379,10 +379,10 @@ def test_checkpoint_with_another_fourier_transform_is_refused(tmp_path):
 
 def test_width_that_the_network_has_not_is_told(made):
     encoder = load_encoder(str(made.card(SMALL, name="own-wide", dim=2048)))
-    with pytest.raises(InputError, match=r"shape \(1, 1024\); expected a width of 2,048 .* Correct dim"):
+    with pytest.raises(InputError, match=r"shape \(4, 1024\); expected a width of 2,048 .* Correct dim"):
         encoder.prepare()
     encoder = load_encoder(str(made.card(SMALL, name="own-classes", classes=500)), logits=True)
-    with pytest.raises(InputError, match=r"shape \(1, 527\) for 1 frames; expected 500 classes"):
+    with pytest.raises(InputError, match=r"shape \(4, 527\) for 4 frames; expected 500 classes"):
         encoder.prepare()
 
 
@@ -392,7 +392,7 @@ def test_width_that_the_network_has_not_is_told(made):
         ({"tensors": {"call": "Cnn10"}}, r"tensors.call 'Cnn10'; expected Cnn14 or MobileNetV1 or MobileNetV2"),
         ({"sample_rate": 16_000}, r"sample_rate = 16000 .* expected 32000"),
         ({"tensors": {"layout": "single"}}, r"tensors.layout = 'single'; expected 32000 and 'batch'"),
-        ({"tensors": {"embedding": "fc1"}}, r"no output 'fc1', which its card names. Outputs: embedding, logits"),
+        ({"tensors": {"embedding": "fc1"}}, r"no output 'fc1', which its card asks for. Outputs: 0: embedding"),
     ],
 )
 def test_card_that_says_what_no_network_does_is_refused(made, changes, sentence):

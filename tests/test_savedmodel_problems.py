@@ -42,7 +42,7 @@ def refuse(saved_model, tmp_path):
         ("perch-1", "perch-1-v4", {}, "takes float32 of shape (1, 160000)", "perch-1-v4"),
         ("perch-1", "perch-1-v4", {"tensors": {"at_once": 1}}, "gives '0' (1, 10932), '1' (1, 1280)", "perch-1-v4"),
         ("perch-1-v4", "perch-1", {}, "expected an output '1' of floating-point numbers", "perch-1"),
-        ("perch-2", "perch-1", {}, "an embedding of shape (1, 1280); expected a width of 1,536", "perch-1"),
+        ("perch-2", "perch-1", {}, "an embedding of shape (4, 1280); expected a width of 1,536", "perch-1"),
         ("perch-1", "perch-2", {}, "no method 'infer_tf'", "perch-2"),
         ("yamnet", "vggish", {}, "gives '0' (5, 128)", "vggish"),
         ("perch-2", "yamnet", {}, "takes waveform with its signature serving_default; expected 'inputs'", "yamnet"),
@@ -71,8 +71,8 @@ def test_weights_of_another_card_are_told_by_its_name(refuse, saved_model, like,
         ),
         ("perch-2", {"tensors": {"logits": "logits"}}, "expected an output 'logits' of"),
         ("perch-2", {"tensors": {"embedding": ""}}, "expected one output of"),
-        ("perch-2", {"dim": 1024}, "an embedding of shape (1, 1536); expected a width of 1,024"),
-        ("perch-2", {"classes": 10932}, "logits of shape (1, 14795) for 1 frames; expected 10,932 classes"),
+        ("perch-2", {"dim": 1024}, "an embedding of shape (4, 1536); expected a width of 1,024"),
+        ("perch-2", {"classes": 10932}, "logits of shape (4, 14795) for 4 frames; expected 10,932 classes"),
         ("perch-2", {"sample_rate": 48000}, "takes float32 of shape (any, 160000); it would be given float32 of shape"),
         ("perch-2", {"tensors": {"layout": "single"}}, "it would be given float32 of shape (160000,)"),
         ("perch-2", {"tensors": {"layout": "channel"}}, "(1, 1, 160000) and (4, 1, 160000)"),
@@ -100,7 +100,7 @@ def test_output_that_holds_no_numbers_is_refused(refuse, tmp_path):
     )
     tensorflow.saved_model.save(module, str(tmp_path / "text"), signatures={"serving_default": module.name_it})
     said = refuse("perch-2", tmp_path / "text", logits=False)
-    assert "gives 'embedding' (1, 160000); expected an output 'embedding' of floating-point numbers" in said
+    assert "gives 'embedding' (4, 160000); expected an output 'embedding' of floating-point numbers" in said
 
 
 @pytest.mark.parametrize("held", [["weights.tar.gz"], []])
