@@ -63,7 +63,7 @@ def test_broken_card_is_one_line_and_hides_no_other(models):
     result = CliRunner().invoke(main, ["encoders"])
     assert result.exit_code == 0
     assert "melspec" in result.stdout
-    assert result.stderr == f"Left out: The card {models / 'a.toml'} has name = 1; expected str.\n"
+    assert result.stderr == f'Left out: The card {models / "a.toml"} has name = 1; write "1", in quotes.\n'
 
 
 @pytest.mark.slow

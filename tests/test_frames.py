@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -77,6 +77,8 @@ def test_centred_peak_is_hoplite_s_rule(frames, peak):
 
 @given(FRAMES, st.sampled_from([2.0**-10, 0.5, 4.0]))
 def test_gain_changes_nothing_behind_a_level(frames, gain):
+    # Powers of 2 are exact, but for the smallest of numbers, of which bits are lost.
+    assume(np.array_equal(frames * np.float32(gain) / np.float32(gain), frames))
     for level in ("peak", "centred-peak"):
         np.testing.assert_allclose(
             set_level(frames * np.float32(gain), level, 0.25), set_level(frames, level, 0.25), atol=1e-5
