@@ -1,0 +1,1 @@
+"""Annotations in: every form of a table of labels, read into one."""

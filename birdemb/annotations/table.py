@@ -1,0 +1,64 @@
+"""The one form that every file of labels is read into, before it meets the recordings there are.
+
+A row says that a class is, may be, or is not in a stretch of a recording:
+
+    filename   the recording as the file names it, with or without folders and suffix; "" where the file names none and
+               is about the recording that it lies beside
+    start      seconds from the recording's start; NaN for its very start
+    end        seconds from the recording's start; NaN for its very end
+    class      a label; "" where the row says that nothing of interest is in this stretch ("nocall", "noise", ...), so
+               that every class is absent from it
+    state      "present", "unknown" or "absent"
+    weight     how much the row counts, above 0; 1 where the file says nothing
+    line       of the file, counted from 1 as editors count, for messages
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+__all__ = ["COLUMNS", "NOTHING", "STATES", "Annotations"]
+
+COLUMNS = {
+    "filename": object,
+    "start": "float64",
+    "end": "float64",
+    "class": object,
+    "state": object,
+    "weight": "float64",
+    "line": "int64",
+}
+"""Columns of a table of annotations, and their types; texts are objects, as a name of a file need not be valid text."""
+
+STATES = ("present", "unknown", "absent")
+
+NOTHING = frozenset({"background", "nocall", "noise", "silence"})
+"""Names that are no class, but say that none of them is there; in lower case, as capitals do not matter in them."""
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What one file says.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The columns of the module's text, in this order; in the order of the file.
+    source : Path
+        The file.
+    form : str
+        What it is, for people, such as ``"Raven selection table"``.
+    extras : pandas.DataFrame
+        Its other columns as text, a row for each of `table`; or no columns at all.
+    left_out : tuple of (int, str)
+        Lines that became no row, and why.
+    """
+
+    table: pd.DataFrame
+    source: Path
+    form: str
+    extras: pd.DataFrame
+    left_out: tuple[tuple[int, str], ...] = ()
