@@ -55,6 +55,15 @@ class Annotations:
         Its other columns as text, a row for each of `table`; or no columns at all.
     left_out : tuple of (int, str)
         Lines that became no row, and why.
+    complete : bool
+        Whether somebody has listed every class of interest in each stretch (or recording, where a row has no times)
+        that has a row here, so that a class that no row names there is absent. Otherwise a row speaks of its own
+        class alone, as the labels of a focal recording or a single Raven selection do.
+    beside : bool
+        Whether the file names no recording, so that `filename` is the beginning of its own name, and is meant to be
+        looked for in its own folder first.
+    notes : tuple of str
+        What a reader should know about how the file was understood, each a sentence.
     """
 
     table: pd.DataFrame
@@ -62,3 +71,6 @@ class Annotations:
     form: str
     extras: pd.DataFrame
     left_out: tuple[tuple[int, str], ...] = ()
+    complete: bool = False
+    beside: bool = False
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,156 @@
+"""Numbers and times in tables of labels: decimal points and commas, seconds and hours:minutes:seconds.
+
+Nothing is guessed: a table in which a number may be two is refused, and a cell that is none gets a reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from birdemb.annotations.text_files import Cells
+from birdemb.errors import InputError
+
+__all__ = ["Stretches", "measure_stretches", "read_numbers"]
+
+_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_MAY_BE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_CLOCK = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
+_DIGITS = 9
+"""Decimals kept of sums of times, which hides the last bits that adding leaves; a nanosecond is no sample."""
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Where in their recordings the rows of a table are.
+
+    Parameters
+    ----------
+    start, end : ndarray of shape (rows,), float64
+        Seconds from the recording's start, NaN for its very start and its very end.
+    reasons : ndarray of shape (rows,), object
+        Why a row cannot be used; "" where it can.
+    """
+
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    reasons: NDArray[np.object_]
+
+
+def read_numbers(table: Cells, columns: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Read columns of numbers or times.
+
+    Parameters
+    ----------
+    table : Cells
+    columns : sequence of str
+        Those that are written alike.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (rows,), float64
+        Hours:minutes:seconds as seconds; NaN where a cell is no number; infinities stay.
+
+    Raises
+    ------
+    InputError
+        If numbers have decimal points and commas, or may have either commas for thousands or decimal commas.
+    """
+    texts = {name: table.cells[name] for name in columns}
+    values = {
+        name: pd.to_numeric(text, errors="coerce").to_numpy(np.float64, copy=True) for name, text in texts.items()
+    }
+    commas: list[str] = []
+    for name, text in texts.items():
+        odd = np.isnan(values[name]) & (text != "").to_numpy()
+        if odd.any():
+            codes, unique = pd.factorize(text[odd])
+            found = [_read_odd(cell) for cell in unique]
+            values[name][odd] = np.array(found, np.float64)[codes]
+            commas += [cell for cell in unique if _COMMA.fullmatch(cell)]
+    if commas:
+        _check_commas(table, texts, commas)
+    return values
+
+
+def _read_odd(cell: str) -> float:
+    """Read what is no plain number."""
+    if _COMMA.fullmatch(cell):
+        return float(cell.replace(",", "."))
+    clock = _CLOCK.fullmatch(cell)
+    if clock is None:
+        return np.nan
+    hours, minutes, seconds = clock.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
+
+
+def _check_commas(table: Cells, texts: dict[str, pd.Series], commas: list[str]) -> None:
+    places = f"The labels {table.source} have the number {commas[0]!r} in {' or '.join(map(repr, texts))}"
+    for text in texts.values():
+        points = text[text.str.contains(".", regex=False).to_numpy(bool)]
+        if not points.empty:
+            raise InputError(
+                f"{places} and {points.iloc[0]!r} in line {table.lines[points.index[0]]}: a decimal comma and a point "
+                "do not go together. Write all numbers with a point."
+            )
+    # Semicolons between the cells are what a place with decimal commas writes.
+    if table.separator != ";" and all(map(_MAY_BE_THOUSANDS.fullmatch, commas)):
+        raise InputError(f"{places}, whose comma may part thousands or decimals. Write all numbers with a point.")
+
+
+def measure_stretches(
+    table: Cells, start: str | None, end: str | None, duration: str | None = None, *, whole: bool = False
+) -> Stretches:
+    """Find out where in their recordings the rows of a table are.
+
+    Parameters
+    ----------
+    table : Cells
+    start, end, duration : str or None
+        Columns; without `end` the stretch ends `duration` after its start.
+    whole : bool
+        Whether a row without any time is about its whole recording; otherwise it cannot be used.
+
+    Returns
+    -------
+    Stretches
+
+    Raises
+    ------
+    InputError
+        If numbers may be read in two ways: see `read_numbers`.
+    """
+    used = [name for name in (start, end, duration) if name is not None]
+    values = read_numbers(table, used)
+    rows = len(table.cells)
+    unknown = np.full(rows, np.nan)
+    first = values[start] if start is not None else unknown
+    last = values[end] if end is not None else unknown
+    reasons = np.full(rows, "", object)
+    empty = np.ones(rows, bool)
+    for name in used:
+        text = table.take(name)
+        empty &= text == ""
+        _explain(reasons, ~np.isfinite(values[name]), name, text, "{name} is {text!r}, which is no number of seconds")
+        _explain(reasons, values[name] < 0, name, text, "{name} is {text!r}, before the recording begins")
+    if end is None and duration is not None:
+        last = np.round(first + values[duration], _DIGITS)
+    before = last < first
+    if start is not None and end is not None:
+        for row in np.flatnonzero(before & (reasons == "")):
+            reasons[row] = f"{end} {table.cells[end].iloc[row]} is before {start} {table.cells[start].iloc[row]}"
+    if whole:
+        reasons[empty] = ""
+    return Stretches(np.where(empty, np.nan, first), np.where(empty, np.nan, last), reasons)
+
+
+def _explain(
+    reasons: NDArray[np.object_], wrong: NDArray[np.bool_], name: str, text: NDArray[np.object_], sentence: str
+) -> None:
+    for row in np.flatnonzero(wrong & (reasons == "")):
+        reasons[row] = sentence.format(name=name, text=text[row])
