@@ -13,7 +13,7 @@ import click
 
 from birdemb.cache_commands import cache
 from birdemb.command_options import PATH, encoding, offline, shared
-from birdemb.command_output import count, describe, end, hours
+from birdemb.command_output import count, describe, end, hours, some
 from birdemb.defaults import DEFAULT_ENCODER, DEMO_ENCODER, DEMO_FOLDER
 from birdemb.encoder_commands import encoders
 from birdemb.errors import BirdembError
@@ -143,7 +143,8 @@ def embed(path: str, workspace: Path, **settings: Any) -> None:  # noqa: ANN401 
 
     PATH is a folder, with all folders below it, one recording, or a URL of either. What the cache already has is not
     embedded again, so that a run that was stopped goes on where it was. Labels for `birdemb fit` are looked for in PATH
-    and beside it (train.csv, train_metadata.csv); without these, the recordings' folders are the classes.
+    and beside it (train.csv, train_metadata.csv, ...), and beside each recording (Raven's and Audacity's files);
+    without these, the recordings' folders are the classes. `birdemb labels check` shows what was found.
     """
     from birdemb.embedding import embed_recordings
 
@@ -164,6 +165,8 @@ def embed(path: str, workspace: Path, **settings: Any) -> None:  # noqa: ANN401 
         click.echo(
             f"  labels: {report.labels.source}: {count(len(counts), 'class')} for {count(len(labelled), 'recording')}"
         )
+        if report.labels.passed_over:
+            click.echo(f"    not used: {some(report.labels.passed_over)}")
     else:
         click.echo("  labels: none that `birdemb fit` could use")
         if listing.labels:

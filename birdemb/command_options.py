@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import click
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.offline import OFFLINE_VARIABLE, forbid_network
 
-__all__ = ["PATH", "encoding", "offline", "shared"]
+__all__ = ["PATH", "encoding", "labelling", "offline", "read_columns", "shared"]
 
 PATH = click.Path(path_type=Path)
 
@@ -71,3 +71,65 @@ def encoding(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def labelling(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where labels are, and what they say of windows."""
+    for option in (
+        click.option(
+            "--unannotated",
+            type=click.Choice(["absent", "unknown"]),
+            default="absent",
+            show_default=True,
+            help="What is in windows that no annotation reaches, where annotations have times.",
+        ),
+        click.option(
+            "--minimum-overlap",
+            metavar="SECONDS",
+            type=float,
+            default=0.5,
+            show_default=True,
+            help="How long an annotation has to overlap with a window to count in it; all of it, if it is shorter.",
+        ),
+        click.option(
+            "--minimum-confidence",
+            type=click.FloatRange(0, 1),
+            default=0.0,
+            help="Labels below are unknown, where a file tells how sure they are.  [default: 0]",
+        ),
+        click.option(
+            "--column",
+            "columns",
+            metavar="KEY=NAME",
+            multiple=True,
+            help="Column of a table of labels: filename=NAME, start=NAME, end=NAME, class=NAME, ...; "
+            "docs/label-files.md has all keys.",
+        ),
+        click.option(
+            "--labels",
+            type=PATH,
+            multiple=True,
+            help="File of labels, or folder of them; more than once for several.  [default: found by itself]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def read_columns(assignments: Sequence[str]) -> dict[str, str]:
+    """Read ``class=Species`` as the column that has the class.
+
+    Raises
+    ------
+    click.UsageError
+        If it is not of that form, or a key comes twice.
+    """
+    columns: dict[str, str] = {}
+    for assignment in assignments:
+        key, _, name = (part.strip() for part in assignment.partition("="))
+        if not key or not name or key in columns:
+            raise click.UsageError(
+                f"--column {assignment}: expected KEY=NAME such as class=Species, and each key once."
+            )
+        columns[key] = name
+    return columns

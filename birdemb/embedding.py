@@ -129,11 +129,14 @@ def embed_recordings(
     errors = write_skipped(place.errors("embed"), run.listing.skipped)
     run.listing.refuse_if_empty(hide_secrets(str(path)), errors)
     # Not before, as pandas would hold up the start of the workers.
-    from birdemb.labels import find_label_file, read_labels
+    from birdemb.labels import find_labels, read_labels
 
-    # A table of labels is looked for on this machine alone; `fit` takes one from anywhere.
-    source = find_label_file(Path(run.listing.folder)) if "://" not in run.listing.folder else None
-    listing = replace(run.listing, labels=str(source) if source else None)
+    # Labels are looked for on this machine alone; `fit` takes them from anywhere.
+    listing, source = run.listing, None
+    if "://" not in listing.folder:
+        source = find_labels(Path(listing.folder), [entry.recording for entry in listing.recordings])
+        # What lies beside single recordings is found again, as it may be more by then.
+        listing = replace(listing, labels=str(source.paths[0]) if source.paths and not source.guessed else None)
     place.remember_listing(listing)
     if run.card.place is not None:
         place.remember_card(run.card.name, run.card.place)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdemb.command_options import PATH, offline, shared
+from birdemb.command_options import PATH, labelling, offline, read_columns, shared
 from birdemb.command_output import count, end, some
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             help="Whose embeddings; more than once for several.  [default: those that were made last]",
         ),
-        click.option("--labels", type=PATH, help="Table such as BirdCLEF's train.csv; found by itself otherwise."),
+        labelling,
         offline,
     ):
         command = option(command)
@@ -85,6 +85,7 @@ def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(
     epilog="\b\nExamples:\n  birdemb fit --head lgbm\n  birdemb fit --head lr,mlp,lgbm --blend climb --group author\n"
     "  birdemb fit --head lr --labels train.csv -o model.birdemb\n"
+    "  birdemb fit --labels raven/ --minimum-overlap 1\n"
     "  birdemb fit --head lgbm --set num_leaves=8 --reweight sqrt\n"
     "  birdemb fit --validate soundscapes/ --truth truth.csv"
 )
@@ -142,6 +143,7 @@ def fit(
 
     if (soundscapes is None) != (truth is None):
         raise click.UsageError("--validate and --truth belong together.")
+    settings["columns"] = read_columns(settings["columns"])
     with tell_steps("Fitting") as tell:
         report = fitting.fit(
             head,
@@ -233,6 +235,8 @@ def _print_report(head: str, report: FitReport) -> None:
         f"{len(counts)} classes, with {' and '.join(encoders)}, in {report.elapsed:.1f} s"
     )
     click.echo(f"  labels: {data.labels.source}")
+    if data.labels.passed_over:
+        click.echo(f"    not used: {some(data.labels.passed_over)}")
     for known in data.knowledge:
         click.echo(f"  prior:  {known.sentence}")
         if known.unmatched and known.prior is not None:

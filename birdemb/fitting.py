@@ -23,7 +23,7 @@ from birdemb.classify.reweighting import RULES
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
-from birdemb.labels import Labels
+from birdemb.labels import MINIMUM_OVERLAP, Labels
 from birdemb.listing import SkippedRecording, write_skipped
 from birdemb.soundscapes import SoundscapeScores, find_scored, read_truth, score_soundscapes
 from birdemb.storage import check_writable, hash_json
@@ -100,7 +100,7 @@ class FitReport:
 def fit(
     head: str | Sequence[str] = "lr",
     *,
-    labels: str | Path | None = None,
+    labels: str | Path | Sequence[str | Path] | None = None,
     output: str | Path | None = None,
     encoders: str | Sequence[str] = (),
     reweight: str = "balanced",
@@ -110,6 +110,10 @@ def fit(
     prior: str = "auto",
     cv: int | None = None,
     group: str = "recording",
+    minimum_overlap: float = MINIMUM_OVERLAP,
+    minimum_confidence: float = 0.0,
+    unannotated: str = "absent",
+    columns: Mapping[str, str] | None = None,
     blend: str = "mean",
     calibrate: str = "platt",
     threshold: str | float = "f1",
@@ -129,8 +133,9 @@ def fit(
     ----------
     head : str or sequence of str
         ``"lr"`` (one logistic regression per class), ``"mlp"`` or ``"lgbm"`` (LightGBM); several are blended.
-    labels : path, optional
-        A table as BirdCLEF's train.csv; by default the one that was found when embedding, else class folders.
+    labels : path or sequence of path, optional
+        Files of labels or folders of them; by default the table that was found when embedding, else files beside the
+        recordings, else class folders.
     output : path, optional
         Where to write the bundle; by default in the working folder.
     encoders : str or sequence of str
@@ -151,6 +156,8 @@ def fit(
         and no thresholds.
     group : "recording", "author" or "site"
         What folds must not part.
+    minimum_overlap, minimum_confidence, unannotated, columns
+        How files of labels are read: see `LabelRules`.
     blend : str
         One of `birdemb.classify.blending.BLENDS`.
     calibrate : "platt", "isotonic" or "none"
@@ -203,7 +210,9 @@ def fit(
     check_writable(path)
     check_writable(place.last_bundle_note)
     expected = read_truth(soundscapes, truth) if soundscapes is not None and truth is not None else None
-    label_rules = LabelRules(secondary, rating, most_recordings, group)
+    label_rules = LabelRules(
+        secondary, rating, most_recordings, group, minimum_overlap, unannotated, minimum_confidence, dict(columns or {})
+    )
     tell("reading embeddings and labels")
     data = read_training_data(place, labels, encoders, label_rules, prior, seed)
     if expected is not None and truth is not None:
@@ -334,8 +343,8 @@ def _describe_origin(
         # As typed, but for passwords in addresses: a bundle is shared.
         "command": [hide_secrets(word) for word in command],
         "seed": seed,
-        # Its name alone: a bundle is shared, and the folders of a machine are nobody's business.
-        "labels": Path(data.labels.source).name,
+        # Their names alone: a bundle is shared, and the folders of a machine are nobody's business.
+        "labels": data.labels.name,
         "label_rules": vars(label_rules),
         "validation_rules": vars(rules),
         "prior": prior,

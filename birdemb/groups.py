@@ -75,7 +75,7 @@ def group_recordings(labels: Labels, recordings: Sequence[EmbeddedRecording], by
     group_of: dict[str, str] = {}
     if by != "recording":
         if by not in labels.recordings:
-            have = f"its columns are {', '.join(labels.columns)}" if labels.columns else "it has no columns"
+            have = f"its other columns are {', '.join(labels.columns)}" if labels.columns else "it has no other columns"
             raise InputError(
                 f"Recordings cannot be grouped by {by}: {labels.source} does not tell it; {have}. "
                 f"Expected {GROUPINGS[by]}. Group by 'recording', or add such a column."

@@ -1,11 +1,11 @@
-"""A table of labels as it lies on disk: its cells, and what they say of each recording beside its labels."""
+"""Which recordings a table of labels means, and what it says of each beside its labels."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from birdemb.errors import InputError
 
-__all__ = ["BEST_RATING", "RecordingFinder", "describe_recordings", "read_table", "split_secondary"]
+__all__ = ["BEST_RATING", "RecordingFinder", "describe_recordings", "split_secondary"]
 
 BEST_RATING = 5.0
 """Of BirdCLEF's ratings, which come from xeno-canto."""
@@ -22,6 +22,8 @@ BEST_RATING = 5.0
 _Cell = TypeVar("_Cell", str, float)
 _QUOTED = re.compile("\"([^\"]*)\"|'([^']*)'")
 _NOT_RATED = ("", "nan", "na", "none", "null")
+_DATED = re.compile(r"(\d+_[A-Z]+)_\d{8}")
+"""The stem of a soundscape of BirdCLEF 2021, such as 7019_COR_20190904; its row ids begin with 7019_COR."""
 _TEXTS = {
     "author": ("author", "recordist"),
     "site": ("site", "location"),
@@ -32,57 +34,12 @@ _TEXTS = {
 """What is kept of a recording, and from which columns, the first that says something before the others."""
 
 
-def read_table(source: Path) -> pd.DataFrame:
-    """Read a table with the columns ``filename`` and ``primary_label`` at least.
-
-    Parameters
-    ----------
-    source : Path
-        CSV in UTF-8, with or without a byte order mark.
-
-    Returns
-    -------
-    pandas.DataFrame
-        All its columns as text, ``filename`` and ``primary_label`` without blanks around them and nowhere empty.
-
-    Raises
-    ------
-    InputError
-        If it is no such table, or has no rows.
-    """
-    try:
-        # As text: eBird codes, numbers such as 1139490 and a class called NA all stay what they are.
-        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"The labels {source} cannot be opened: {error.strerror or error}.") from error
-    except (ValueError, pd.errors.ParserError, UnicodeError) as error:
-        raise InputError(
-            f"The labels {source} are no CSV table in UTF-8 ({error}). Save them as UTF-8, separated by commas."
-        ) from error
-    # pandas takes the first cells of such rows for an index, and shifts all others.
-    if not isinstance(table.index, pd.RangeIndex):
-        raise InputError(f"The labels {source} have rows with more cells than there are columns, as in line 2.")
-    for column in ("filename", "primary_label"):
-        if column not in table:
-            raise InputError(
-                f"The labels {source} have no column {column!r}; "
-                f"their columns are {', '.join(map(str, table.columns))}. "
-                "Expected a table such as BirdCLEF's train.csv."
-            )
-        table[column] = table[column].str.strip()
-        empty = table[column] == ""
-        if empty.any():
-            raise InputError(f"The labels {source} have an empty {column} in line {int(np.argmax(empty)) + 2}.")
-    if table.empty:
-        raise InputError(f"The labels {source} have no rows.")
-    return table
-
-
 class RecordingFinder:
     """Finds the recording that a table means.
 
     A table may name more folders than were embedded, or fewer: one path has to be the end of the other, by whole
-    folders.
+    folders. Where no recording has such a name, one without the recording's suffix is as good; and so is the
+    number and site of a soundscape of BirdCLEF 2021, whose name goes on with the date.
 
     Parameters
     ----------
@@ -91,11 +48,10 @@ class RecordingFinder:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names = frozenset(names)
-        self._by_end: defaultdict[str, list[str]] = defaultdict(list)
-        for name in names:
-            for end in _ends(name):
-                self._by_end[end].append(name)
+        self._by_end = _index_ends((name, name) for name in names)
+        self._by_end_of_stem = _index_ends((_cut_suffix(name), name) for name in names)
+        dated = ((_DATED.fullmatch(_cut_suffix(name).rpartition("/")[2]), name) for name in names)
+        self._by_site = _index_ends((match[1], name) for match, name in dated if match)
 
     def __call__(self, filename: str) -> str | None:
         """Give the recording that a cell of the table means, None if there is none.
@@ -105,14 +61,39 @@ class RecordingFinder:
         InputError
             If it may be two of them.
         """
-        filename = filename.replace("\\", "/").removeprefix("./")
-        matches = self._by_end.get(filename) or [end for end in _ends(filename) if end in self._names][:1]
+        matches = self.matches(filename)
         if len(matches) > 1:
             raise InputError(
                 f"{filename!r} may be {matches[0]!r} or {matches[1]!r}: write as much of the folder into the "
                 "table as makes the recording plain."
             )
         return matches[0] if matches else None
+
+    def matches(self, filename: str) -> list[str]:
+        """Give all recordings that a cell of the table may mean."""
+        filename = filename.replace("\\", "/").removeprefix("./")
+        for whole, by_end in (self._by_end, self._by_end_of_stem, self._by_site):
+            if found := whole.get(filename) or by_end.get(filename):
+                return found
+            for end in _ends(filename):
+                if end in whole:
+                    return whole[end]
+        return []
+
+
+def _index_ends(names: Iterable[tuple[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Index recordings by what they are called, and by all ends of that."""
+    whole: defaultdict[str, list[str]] = defaultdict(list)
+    by_end: defaultdict[str, list[str]] = defaultdict(list)
+    for called, name in names:
+        whole[called].append(name)
+        for end in _ends(called):
+            by_end[end].append(name)
+    return dict(whole), dict(by_end)
+
+
+def _cut_suffix(name: str) -> str:
+    return name.removesuffix(PurePosixPath(name).suffix)
 
 
 def _ends(path: str) -> list[str]:
@@ -140,17 +121,15 @@ def split_secondary(text: str) -> list[str]:
     return [name.strip() for name in names if name.strip()]
 
 
-def describe_recordings(table: pd.DataFrame, recordings: Sequence[str | None], source: Path) -> pd.DataFrame:
+def describe_recordings(table: pd.DataFrame, recordings: Sequence[str | None]) -> pd.DataFrame:
     """Gather what a table says of each recording beside its labels.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As `read_table` gives it.
+        Its cells as text; and the columns filename, line and source, which say where each row comes from.
     recordings : sequence of str or None
         The recording that each row is about; None leaves the row out.
-    source : Path
-        Where the table comes from, for errors.
 
     Returns
     -------
@@ -188,7 +167,7 @@ def describe_recordings(table: pd.DataFrame, recordings: Sequence[str | None], s
         texts = _smallest(recordings, columns[name], "")
         described[name] = pd.Series([texts.get(key) for key in known], dtype=object)
     if "rating" in table:
-        ratings = _smallest(recordings, _read_ratings(table, source).tolist(), 0.0)
+        ratings = _smallest(recordings, _read_ratings(table).tolist(), 0.0)
         described["rating"] = [ratings.get(key, np.nan) for key in known]
     return described
 
@@ -226,7 +205,7 @@ def _read_places(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _read_ratings(table: pd.DataFrame, source: Path) -> NDArray[np.float64]:
+def _read_ratings(table: pd.DataFrame) -> NDArray[np.float64]:
     """Read the ratings, 0 where there is none."""
     text = table["rating"].str.strip()
     unrated = text.str.lower().isin(_NOT_RATED).to_numpy()
@@ -234,9 +213,10 @@ def _read_ratings(table: pd.DataFrame, source: Path) -> NDArray[np.float64]:
     wrong = ~((rating >= 0) & (rating <= BEST_RATING))
     if wrong.any():
         row = int(np.argmax(wrong))
+        source, line, filename = (table[name].iloc[row] for name in ("source", "line", "filename"))
         raise InputError(
-            f"The labels {source} have the rating {text.iloc[row]!r} in line {row + 2}, of "
-            f"{table['filename'].iloc[row]!r}. Expected a number from 0 to {BEST_RATING:g}, where {BEST_RATING:g} is "
-            "best and 0 or an empty cell says that nobody rated the recording."
+            f"The labels {source} have the rating {text.iloc[row]!r} in line {line}, of {filename!r}. "
+            f"Expected a number from 0 to {BEST_RATING:g}, where {BEST_RATING:g} is best and "
+            "0 or an empty cell says that nobody rated the recording."
         )
     return rating

@@ -1,20 +1,25 @@
-"""Labels in: from a BirdCLEF table or from class folders to one internal table, and from there to windows.
+"""Labels in: from files of labels or from class folders to one internal table, and from there to windows.
 
-The internal table has one row for each class of each recording, sorted by both:
+The internal table has one row for each class of each recording, or of each stretch of one, sorted by recording, class
+and time:
 
     recording  its path below the embedded folder
-    class      a label of the table
+    start      seconds from the recording's start, NaN for its very start
+    end        seconds from the recording's start, NaN for its very end
+    class      a label; "" for all of them, where nothing of interest is in the recording or the stretch
     state      "present"; "unknown" where the class may be in some of the windows (a secondary label); or "absent"
-               where somebody has made sure of it. What no row tells is absent too.
-    weight     how much that counts, 1 as read from a table; 0 makes it unknown
+               where somebody has made sure of it
+    weight     how much that counts, 1 if the file says nothing
 
-Of several rows of a recording for the same class "present" beats "absent", and that beats "unknown".
+Of several rows of the same stretch for the same class "present" beats "absent", and that beats "unknown". What no row
+tells of a recording is absent where a row is about all of the recording, and else unknown; `read_labels` adds
+rows that say so where files of labels mean it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -22,19 +27,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from birdemb.annotations.table import NOTHING, Annotations
 from birdemb.errors import InputError
 from birdemb.groups import RecordingGroups, group_recordings
-from birdemb.label_table import RecordingFinder, describe_recordings, read_table, split_secondary
+from birdemb.label_files import LabelFiles, collect_labels, find_labels, read_files
+from birdemb.label_rows import MISSING, UNUSABLE, LabelRows, match_rows
+from birdemb.label_table import describe_recordings
+from birdemb.label_windows import MINIMUM_OVERLAP, SECONDARY_RULES, WindowLabels, label_windows
 from birdemb.listing import EmbeddedRecording, SkippedRecording
 from birdemb.ratings import limit_recordings, weight_by_rating
 
 __all__ = [
-    "LABEL_FILES",
+    "MINIMUM_OVERLAP",
     "SECONDARY_RULES",
+    "UNANNOTATED",
+    "LabelFiles",
     "Labels",
     "RecordingGroups",
     "WindowLabels",
-    "find_label_file",
+    "collect_labels",
+    "find_labels",
     "group_recordings",
     "label_windows",
     "limit_recordings",
@@ -42,12 +54,10 @@ __all__ = [
     "weight_by_rating",
 ]
 
-LABEL_FILES = ("train.csv", "train_metadata.csv")
-"""Names of BirdCLEF's tables, looked for in and beside the folder of recordings."""
+UNANNOTATED = ("absent", "unknown")
+"""What can be in a window without annotation, of a recording whose annotations have times."""
 
-SECONDARY_RULES: dict[str, tuple[int, float]] = {"unknown": (0, 0.0), "present": (1, 1.0), "ignore": (0, 1.0)}
-"""What becomes of secondary labels: whether the class counts as present, and with which weight."""
-
+_COLUMNS = ["recording", "start", "end", "class", "state", "weight"]
 _STRENGTH = {"unknown": 0, "absent": 1, "present": 2}
 
 
@@ -58,18 +68,24 @@ class Labels:
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns recording, class, state, weight: see the module.
+        Columns recording, start, end, class, state, weight: see the module.
     classes : tuple of str
-        Sorted; every class that is the primary label of some recording.
+        Sorted; every class that is present in some recording.
     source : str
         Where they come from, for people.
     problems : tuple of SkippedRecording
-        Recordings without a label, labels without a recording, and what a limit left out.
+        Recordings without a label, labels without a recording, rows that cannot be, and what a limit left out.
     recordings : pandas.DataFrame
         One row for each labelled recording, sorted by the column recording; and of author, site, collection, license,
         url and rating (0.5 to 5) those columns that the source tells, with missing values where it does not.
     columns : tuple of str
-        Of the source, for people; class folders have none.
+        Of the first file, those that tell no labels, for people; class folders have none.
+    files : tuple of Path
+        Where they come from; class folders are none.
+    passed_over : tuple of str
+        Other labels that were found and not used, for people.
+    rows : LabelRows, optional
+        What became of each row of the files; class folders have none.
     """
 
     table: pd.DataFrame
@@ -78,6 +94,17 @@ class Labels:
     problems: tuple[SkippedRecording, ...]
     recordings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"recording": []}, dtype=object))
     columns: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    rows: LabelRows | None = None
+
+    @property
+    def name(self) -> str:
+        """Where they come from, without folders."""
+        if not self.files:
+            return self.source
+        first = self.files[0].name
+        return first if len(self.files) == 1 else f"{len(self.files)} files such as {first}"
 
     def count_recordings(self) -> dict[str, int]:
         """Count the recordings in which each class is present."""
@@ -87,230 +114,225 @@ class Labels:
         return {name: counts[name] for name in self.classes}
 
 
-@dataclass(frozen=True)
-class WindowLabels:
-    """What is known of each class in each window.
-
-    Parameters
-    ----------
-    present : ndarray of shape (windows, classes), int8
-        1 where the class is in the window.
-    weights : ndarray of shape (windows, classes), float32
-        How much that counts; 0 where it is unknown whether the class is in the window.
-    groups : ndarray of shape (windows,), int64
-        Windows with the same number must not be parted between training and validation.
-    recording : ndarray of shape (windows,), int64
-        The recording of each window, as its index among those that were given.
-    """
-
-    present: NDArray[np.int8]
-    weights: NDArray[np.float32]
-    groups: NDArray[np.int64]
-    recording: NDArray[np.int64]
-
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        """Where it is known whether the class is in the window; of shape (windows, classes)."""
-        return self.weights > 0
-
-
-def find_label_file(folder: Path) -> Path | None:
-    """Look for a BirdCLEF table in the folder of recordings, then beside it; None if there is none."""
-    places = [base / name for base in (folder, folder.resolve().parent) for name in LABEL_FILES]
-    return next((place for place in places if place.is_file()), None)
-
-
 def read_labels(
-    source: Path | None, recordings: Sequence[EmbeddedRecording], skipped: Iterable[SkippedRecording] = ()
+    source: Path | Sequence[Path] | LabelFiles | None,
+    recordings: Sequence[EmbeddedRecording],
+    skipped: Iterable[SkippedRecording] = (),
+    *,
+    columns: Mapping[str, str] | None = None,
+    minimum_confidence: float = 0.0,
+    unannotated: str = "absent",
 ) -> Labels:
     """Read the labels of recordings.
 
     Parameters
     ----------
-    source : Path or None
-        A table with the columns ``filename`` and ``primary_label``, as BirdCLEF's ``train.csv``; and if it has them
-        ``secondary_labels``, ``rating``, and what tells authors and sites: see `describe_recordings`. None takes the
-        name of each recording's folder for its class, several separated by commas.
+    source : Path, sequence of Path, LabelFiles or None
+        Files of labels, or folders of them, in any form that `birdemb.annotations` reads; they add up. None takes the
+        name of each recording's folder for its class, several separated by commas; ``noise``, ``background``,
+        ``silence`` and ``nocall`` say that there is none.
     recordings : sequence of EmbeddedRecording
         The recordings that can be labelled.
     skipped : iterable of SkippedRecording
         Recordings that are known to be unusable, so that their labels are no surprise.
+    columns : mapping of str to str, optional
+        What the columns of plain tables are called: see `birdemb.annotations.recognition.read_annotations`.
+    minimum_confidence : float
+        Rows below it are left out, where a file tells how sure its labels are.
+    unannotated : "absent" or "unknown"
+        What is said of a window that no annotation reaches, in a recording whose annotations have times and are not
+        known to be complete. Within the annotated part of complete ones every class that is not named is absent, and
+        beyond it unknown.
 
     Returns
     -------
     Labels
-        The same in whatever order the rows of the table come, but for the order of its problems.
+        The same in whatever order the rows of a table come, but for the order of its problems.
 
     Raises
     ------
     InputError
-        If the table cannot be read, has an impossible rating, or labels none of the recordings.
+        If a file cannot be read and there is no other, has an impossible rating, or no recording gets a label.
     """
+    if unannotated not in UNANNOTATED:
+        raise InputError(f"Unannotated windows cannot be {unannotated!r}. Use 'absent' or 'unknown'.")
     names = [entry.recording for entry in recordings]
-    if source is None:
-        return _read_folders(names)
-    return _read_birdclef(source, names, [entry.recording for entry in skipped])
-
-
-def _read_folders(names: Sequence[str]) -> Labels:
-    rows, problems = [], []
-    for name in names:
-        classes = [part.strip() for part in PurePosixPath(name).parent.name.split(",") if part.strip()]
-        rows += [(name, label, "present") for label in classes]
-        if not classes:
-            problems.append(SkippedRecording(name, "label", "it lies in no class folder"))
-    if not rows:
-        raise InputError(
-            "There are no labels: no train.csv or train_metadata.csv in or beside the folder of recordings, and no "
-            "class folders in it. Put a table there, give one with --labels, or sort the recordings into one folder "
-            "for each class."
-        )
-    described = pd.DataFrame({"recording": sorted({row[0] for row in rows})}, dtype=object)
-    return _make_labels(rows, "class folders", problems, described)
-
-
-def _read_birdclef(source: Path, names: Sequence[str], unusable: Sequence[str]) -> Labels:
-    table = read_table(source)
-    find = RecordingFinder([*names, *unusable])
-    usable = set(names)
-    filenames, primaries = table["filename"].tolist(), table["primary_label"].tolist()
-    secondaries = table["secondary_labels"].tolist() if "secondary_labels" in table else [""] * len(table)
-    found = [find(filename) for filename in filenames]
-    rows: list[tuple[str, str, str]] = []
-    problems = []
-    for recording, filename, primary, secondary in zip(found, filenames, primaries, secondaries, strict=True):
-        if recording is None:
-            problems.append(
-                SkippedRecording(filename, "label", f"{source.name} names it, but there is no such recording")
-            )
-        elif recording in usable:
-            rows.append((recording, primary, "present"))
-            rows += [(recording, label, "unknown") for label in split_secondary(secondary)]
-    labelled = {row[0] for row in rows}
+    if isinstance(source, Path):
+        source = [source]
+    if source is not None and not isinstance(source, LabelFiles):
+        source = collect_labels(source)
+    if source is None or not source.paths:
+        return _read_folders(names, source.passed_over if source is not None else ())
+    files, source, problems = read_files(source, columns or {}, minimum_confidence)
+    if not files:
+        return _read_folders(names, source.passed_over)
+    rows = match_rows(
+        files,
+        [source.folders[annotations.source] for annotations in files],
+        {entry.recording: entry.seconds for entry in recordings},
+        [entry.recording for entry in skipped],
+    )
+    problems += _list_problems(rows)
+    used = rows.used
+    labelled = set(used["recording"])
+    what = source.describe()
+    if not labelled:
+        raise _nothing_labelled(rows, names, what)
+    short = source.paths[0].name if len(source.paths) == 1 else what
     problems += [
-        SkippedRecording(name, "label", f"{source.name} has no row for it") for name in names if name not in labelled
+        SkippedRecording(name, "label", f"{short} has no row for it") for name in names if name not in labelled
     ]
-    if not rows:
-        example = f"a recording is {names[0]!r}" if names else "and there is no recording"
-        raise InputError(
-            f"{source} labels none of the {len(names)} recordings. Its column filename has "
-            f"{filenames[0]!r}, {example}; the first has to be the second or its last parts."
-        )
-    described = describe_recordings(table, [name if name in usable else None for name in found], source)
-    return _make_labels(rows, str(source), problems, described, tuple(map(str, table.columns)))
-
-
-def _make_labels(
-    rows: Sequence[tuple[str, str, str]],
-    source: str,
-    problems: Sequence[SkippedRecording],
-    described: pd.DataFrame,
-    columns: tuple[str, ...] = (),
-) -> Labels:
-    classes = tuple(sorted({label for _, label, state in rows if state == "present"}))
-    if "row_id" in classes:
-        raise InputError(f"{source} has a class row_id, which is the name of a submission's first column. Rename it.")
-    wanted = set(classes)
-    strongest: dict[tuple[str, str], str] = {}
-    for name, label, state in rows:
-        before = strongest.get((name, label), state)
-        if label in wanted:
-            strongest[name, label] = max(before, state, key=_STRENGTH.__getitem__)
-    # As objects: a name of a file need not be valid text, which columns of strings cannot hold.
-    table = pd.DataFrame(
-        [(name, label, state, 1.0) for (name, label), state in sorted(strongest.items())],
-        columns=["recording", "class", "state", "weight"],
-        dtype=object,
-    ).astype({"weight": np.float64})
-    return Labels(table, classes, source, tuple(problems), described, columns)
-
-
-def label_windows(
-    labels: Labels,
-    recordings: Sequence[EmbeddedRecording],
-    *,
-    secondary: str | float = "unknown",
-    rating: bool = False,
-    group_by: str = "recording",
-) -> WindowLabels:
-    """Bring labels of recordings to their windows.
-
-    A class that is present in a recording is taken to be present in each of its windows. The weight of an entry is
-    that of the label in the table, times that of secondary labels, times that of the recording's rating.
-
-    Parameters
-    ----------
-    labels : Labels
-    recordings : sequence of EmbeddedRecording
-        Their windows, in this order, are the rows of the result.
-    secondary : "unknown", "present", "ignore" or a number above 0 and up to 1
-        What a secondary label says: nothing, so that it is masked; that the class is present; that it is not; or
-        that it is present, with this weight.
-    rating : bool
-        Whether recordings weigh by their rating among all of `labels`: see `weight_by_rating`. Recordings without
-        any label weigh 1.
-    group_by : "recording", "author" or "site"
-        What must not be parted between training and validation: see `group_recordings`.
-
-    Returns
-    -------
-    WindowLabels
-
-    Raises
-    ------
-    InputError
-        If `secondary` is something else, or the labels tell no ratings, authors or sites.
-    """
-    rules = {"unknown": _read_secondary(secondary), "absent": (0, 1.0), "present": (1, 1.0)}
-    weight_of = _weigh_recordings(labels) if rating else {}
-    names = sorted(set(labels.table["recording"]))
-    row_of = {name: index for index, name in enumerate(names)}
-    column_of = {name: index for index, name in enumerate(labels.classes)}
-    rows = np.array([row_of[name] for name in labels.table["recording"]], np.int64)
-    columns = np.array([column_of[name] for name in labels.table["class"]], np.int64)
-    states, table_weights = labels.table["state"].to_numpy(), labels.table["weight"].to_numpy(np.float32)
-    # The last row is for recordings without any label, whose index is then -1.
-    present = np.zeros((len(names) + 1, len(labels.classes)), np.int8)
-    weights = np.ones(present.shape, np.float32)
-    for state, (value, weight) in rules.items():
-        chosen = states == state
-        present[rows[chosen], columns[chosen]] = value
-        weights[rows[chosen], columns[chosen]] = table_weights[chosen] * np.float32(weight)
-    if rating:
-        weights[: len(names)] *= np.array([weight_of[name] for name in names], np.float32)[:, np.newaxis]
-    recording = np.repeat(np.arange(len(recordings)), [entry.windows for entry in recordings])
-    labelled = np.array([row_of.get(entry.recording, -1) for entry in recordings], np.int64)[recording]
-    groups = group_recordings(labels, recordings, group_by).codes[recording]
-    return WindowLabels(
-        present=np.take(present, labelled, axis=0),
-        weights=np.take(weights, labelled, axis=0),
-        groups=groups,
-        recording=recording,
+    table, classes = _settle(
+        pd.concat([used[_COLUMNS], _complete(used, rows.files, unannotated)], ignore_index=True), what
+    )
+    return Labels(
+        table,
+        classes,
+        what,
+        tuple(problems),
+        _describe(rows),
+        columns=tuple(map(str, rows.files[0].extras.columns)),
+        files=source.paths,
+        passed_over=source.passed_over,
+        rows=rows,
     )
 
 
-def _read_secondary(secondary: str | float) -> tuple[int, float]:
-    """Give whether a secondary label counts as present, and its weight."""
-    if isinstance(secondary, str) and secondary in SECONDARY_RULES:
-        return SECONDARY_RULES[secondary]
-    try:
-        weight = float(secondary)
-    except (TypeError, ValueError):
-        weight = np.nan
-    if isinstance(secondary, bool) or not 0 < weight <= 1:
+def _read_folders(names: Sequence[str], passed_over: tuple[str, ...]) -> Labels:
+    rows, problems = [], []
+    for name in names:
+        classes = [part.strip() for part in PurePosixPath(name).parent.name.split(",") if part.strip()]
+        empty = [label for label in classes if label.casefold() in NOTHING]
+        rows += [(name, np.nan, np.nan, label, "present", 1.0) for label in classes if label not in empty]
+        rows += [(name, np.nan, np.nan, "", "absent", 1.0)] if empty else []
+        if not classes:
+            problems.append(SkippedRecording(name, "label", "it lies in no class folder"))
+    if not any(label for *_, label, _, _ in rows):
         raise InputError(
-            f"Secondary labels cannot be taken as {secondary!r}. Use {', '.join(map(repr, SECONDARY_RULES))} or a "
-            "weight above 0 and up to 1."
+            "There are no labels: no train.csv or train_metadata.csv in or beside the folder of recordings, no files "
+            "of labels beside them, and no class folders in it. Put a table there, give one with --labels, or sort "
+            "the recordings into one folder for each class."
         )
-    return 1, weight
+    described = pd.DataFrame({"recording": sorted({row[0] for row in rows})}, dtype=object)
+    # As objects: a name of a file need not be valid text, which columns of strings cannot hold.
+    table, labels = _settle(pd.DataFrame(rows, columns=_COLUMNS, dtype=object), "class folders")
+    return Labels(table, labels, "class folders", tuple(problems), described, passed_over=passed_over)
 
 
-def _weigh_recordings(labels: Labels) -> dict[str, float]:
-    if "rating" not in labels.recordings:
-        have = f"its columns are {', '.join(labels.columns)}" if labels.columns else "it has no columns"
-        raise InputError(
-            f"Recordings cannot be weighed by their rating: {labels.source} has no column rating; {have}. "
-            "Leave ratings out, or add such a column."
+def _list_problems(rows: LabelRows) -> list[SkippedRecording]:
+    """List the rows that are not used, those without a recording once for each name."""
+    problems = []
+    for file in rows.files:
+        name = file.source.name
+        problems += [SkippedRecording(name, "label", f"line {line}: {why}") for line, why in file.left_out]
+    wrong = rows.table[(rows.table["left_out"] != "").to_numpy()]
+    told = set()
+    columns = ("file", "line", "filename", "recording", "left_out")
+    for index, line, filename, recording, why in zip(*(wrong[column] for column in columns), strict=True):
+        if why == UNUSABLE or (recording is None and (index, filename) in told):
+            continue
+        told.add((index, filename))
+        name, verb = rows.files[index].source.name, "is called as" if rows.files[index].beside else "names"
+        reason = f"{name}, line {line}: {why}" if recording is not None else f"{name} {verb} it, but {why}"
+        problems.append(SkippedRecording(recording or filename, "label", reason))
+    return problems
+
+
+def _nothing_labelled(rows: LabelRows, names: Sequence[str], what: str) -> InputError:
+    """Say why no recording got a label."""
+    table = rows.table
+    if table.empty:
+        return InputError(
+            f"{what} has no labels that can be used. Expected rows, each about a recording or a part of one."
         )
-    weights = weight_by_rating(labels.recordings["rating"].to_numpy(np.float64)).tolist()
-    return dict(zip(labels.recordings["recording"], weights, strict=True))
+    unmatched = table[table["recording"].isna().to_numpy()]
+    reasons = [why for why in unmatched["left_out"] if why != MISSING]
+    if reasons:
+        return InputError(f"{reasons[0]}.")
+    if unmatched.empty:
+        first = table.iloc[0]
+        return InputError(
+            f"{what} labels none of the {len(names)} recordings: all {len(table)} rows were left out. The first, of "
+            f"{first['recording']}, line {first['line']}: {first['left_out']}."
+        )
+    example = f"a recording is {names[0]!r}" if names else "and there is no recording"
+    return InputError(
+        f"{what} labels none of the {len(names)} recordings. Its column filename has "
+        f"{unmatched['filename'].iloc[0]!r}, {example}; the first has to be the second or its last parts."
+        if not rows.files[0].beside
+        else f"{what} labels none of the {len(names)} recordings. The first belongs to "
+        f"{unmatched['filename'].iloc[0]!r} by its name, {example}; name each file of labels as its recording."
+    )
+
+
+def _complete(used: pd.DataFrame, files: Sequence[Annotations], unannotated: str) -> pd.DataFrame:
+    """Make the rows that say what is in windows that no annotation reaches.
+
+    Where a file is complete, nothing is from the first of its annotations of a recording to the end of the last;
+    where it is not, nothing is in the recording, if `unannotated` says so.
+    """
+    timed = used[(used["start"].notna() | used["end"].notna()).to_numpy()]
+    complete = np.array([file.complete for file in files], np.bool_)[timed["file"].to_numpy(np.int64)]
+    spans: dict[tuple[int, str], tuple[float, float]] = {}
+    open_ended = timed[complete]
+    for file, name, start, end in zip(
+        open_ended["file"],
+        open_ended["recording"],
+        open_ended["start"].fillna(-np.inf),
+        open_ended["end"].fillna(np.inf),
+        strict=True,
+    ):
+        first, last = spans.get((file, name), (start, end))
+        spans[file, name] = min(first, start), max(last, end)
+    rows: list[tuple[str, float, float]] = [
+        (name, start if np.isfinite(start) else np.nan, end if np.isfinite(end) else np.nan)
+        for (_, name), (start, end) in spans.items()
+    ]
+    if unannotated == "absent":
+        rows += [(name, np.nan, np.nan) for name in dict.fromkeys(timed["recording"][~complete])]
+    return pd.DataFrame(
+        [(name, start, end, "", "absent", 1.0) for name, start, end in rows], columns=_COLUMNS, dtype=object
+    )
+
+
+def _describe(rows: LabelRows) -> pd.DataFrame:
+    """Gather what files of labels say of each recording beside its labels."""
+    table, offset, parts, known = rows.table, 0, [], []
+    recordings = [name if why == "" else None for name, why in zip(table["recording"], table["left_out"], strict=True)]
+    for file in rows.files:
+        # A row of the file may be several here: its primary and its secondary labels.
+        first = np.flatnonzero(~file.table["line"].duplicated())
+        known += [recordings[offset + row] for row in first]
+        origin = {"filename": file.table["filename"].iloc[first], "line": file.table["line"].iloc[first]}
+        parts.append(file.extras.iloc[first].assign(**origin, source=str(file.source)))
+        offset += len(file.table)
+    return describe_recordings(pd.concat(parts, ignore_index=True).fillna(""), known)
+
+
+def _settle(table: pd.DataFrame, source: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Bring rows into order, keep of several about the same the strongest, and give the classes."""
+    present = (table["state"] == "present").to_numpy()
+    classes = tuple(sorted({label for label in table["class"][present] if label}))
+    if "row_id" in classes:
+        raise InputError(f"{source} has a class row_id, which is the name of a submission's first column. Rename it.")
+    wanted = {"", *classes}
+    table = table[np.array([label in wanted for label in table["class"]], np.bool_)]
+    recording, label = _rank(table["recording"]), _rank(table["class"])
+    start = table["start"].to_numpy(np.float64, na_value=np.nan)
+    end = table["end"].to_numpy(np.float64, na_value=np.nan)
+    start, end = np.nan_to_num(start, nan=-np.inf), np.nan_to_num(end, nan=np.inf)
+    strength = np.array([_STRENGTH[state] for state in table["state"]], np.int64)
+    weight = table["weight"].to_numpy(np.float64)
+    order = np.lexsort((-weight, -strength, end, start, label, recording))
+    keys = np.stack([recording, label, start, end])[:, order]
+    kept = np.ones(len(order), np.bool_)
+    kept[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    table = table.iloc[order[kept]].reset_index(drop=True)
+    return table.astype({"start": np.float64, "end": np.float64, "weight": np.float64}), classes
+
+
+def _rank(texts: pd.Series) -> NDArray[np.int64]:
+    """Give each text its place in the order of all."""
+    # Not by pandas, which takes no name that is not valid text.
+    number = {text: index for index, text in enumerate(sorted(set(texts)))}
+    return np.array([number[text] for text in texts], np.int64)

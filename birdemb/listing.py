@@ -70,7 +70,7 @@ class Listing:
         Sorted by name.
     skipped : sequence of SkippedRecording
     labels : str or None
-        The table of labels that was found or given; None where the folders' names are the classes.
+        The table of labels that was found; None where files beside the recordings or the folders' names have them.
     """
 
     folder: str

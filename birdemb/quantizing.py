@@ -16,7 +16,7 @@ from birdemb.embed.quantization_record import AucLoss, QuantizationReport
 from birdemb.embed.recordings import find_recordings
 from birdemb.embed.remote import is_url
 from birdemb.errors import InputError
-from birdemb.labels import find_label_file, label_windows, read_labels
+from birdemb.labels import LabelFiles, find_labels, label_windows, read_labels
 from birdemb.listing import EmbeddedRecording
 
 __all__ = ["make_judge", "quantize"]
@@ -49,8 +49,8 @@ def quantize(
     calibrate : str or Path
         A folder of recordings such as those that will be embedded.
     labels : path, optional
-        A table as BirdCLEF's train.csv; by default the one in the folder or beside it, else class folders. Without
-        any, what heads lose is not measured.
+        A table as BirdCLEF's train.csv; found as `birdemb embed` finds it otherwise. Without any, or where labels have
+        times, what heads lose is not measured.
     precision : "int8", "f16" or "bf16"
         Of bf16 nothing is made: it is only measured.
     max_auc_loss : float
@@ -117,10 +117,10 @@ def make_judge(calibrate: str | Path, labels: str | Path | None = None) -> Judge
         If the labels that were given cannot be read, or label none of the recordings.
     """
     found = find_recordings(calibrate)
-    source = Path(labels) if labels is not None else None
-    if source is None and not is_url(found.folder):
-        source = find_label_file(Path(found.folder))
     counts = {recording.name: 1 for recording in found.recordings}
+    source: Path | LabelFiles | None = Path(labels) if labels is not None else None
+    if source is None and not is_url(found.folder):
+        source = find_labels(Path(found.folder), list(counts))
     try:
         read = read_labels(source, _as_embedded(counts))
     except InputError as error:
@@ -129,6 +129,8 @@ def make_judge(calibrate: str | Path, labels: str | Path | None = None) -> Judge
         return Judge(reason=str(error))
     if len(read.classes) < 2:
         return Judge(reason=f"{read.source} has one class only, {read.classes[0]!r}")
+    if read.table["start"].notna().any() or read.table["end"].notna().any():
+        return Judge(reason=f"{read.source} tells times, and windows are judged by labels of whole recordings")
 
     def measure(recordings: Sequence[str], exact: Rows, ours: Rows) -> AucLoss:
         """Put the windows of one recording behind each other, as labels are brought to them, and measure."""
@@ -146,5 +148,5 @@ def make_judge(calibrate: str | Path, labels: str | Path | None = None) -> Judge
 
 
 def _as_embedded(counts: dict[str, int]) -> list[EmbeddedRecording]:
-    """Describe recordings as those of a cache are; what they hold plays no part here."""
-    return [EmbeddedRecording(name, name, windows, 0.0) for name, windows in sorted(counts.items())]
+    """Describe recordings as those of a cache are; what they hold and how long they are plays no part here."""
+    return [EmbeddedRecording(name, name, windows, np.inf) for name, windows in sorted(counts.items())]

@@ -18,7 +18,7 @@ from birdemb.listing import SkippedRecording
 if TYPE_CHECKING:
     from birdemb.labels import Labels
 
-__all__ = ["LEAST_WEIGHT", "limit_recordings", "weight_by_rating"]
+__all__ = ["LEAST_WEIGHT", "limit_recordings", "weigh_recordings", "weight_by_rating"]
 
 LEAST_WEIGHT = 0.2
 """That a rating can give: a bad recording of a rare species is still one."""
@@ -52,6 +52,24 @@ def weight_by_rating(rating: ArrayLike) -> NDArray[np.float64]:
     array([1. , 0.8, 0.2, 0.8])
     """
     return np.clip(_fill_ratings(rating) / BEST_RATING, LEAST_WEIGHT, 1.0)
+
+
+def weigh_recordings(labels: Labels) -> dict[str, float]:
+    """Give the weight of each labelled recording by its rating: see `weight_by_rating`.
+
+    Raises
+    ------
+    InputError
+        If the labels tell no ratings.
+    """
+    if "rating" not in labels.recordings:
+        have = f"its other columns are {', '.join(labels.columns)}" if labels.columns else "it has no other columns"
+        raise InputError(
+            f"Recordings cannot be weighed by their rating: {labels.source} has no column rating; {have}. "
+            "Leave ratings out, or add such a column."
+        )
+    weights = weight_by_rating(labels.recordings["rating"].to_numpy(np.float64)).tolist()
+    return dict(zip(labels.recordings["recording"], weights, strict=True))
 
 
 def _fill_ratings(rating: ArrayLike) -> NDArray[np.float64]:

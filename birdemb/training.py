@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,22 @@ from birdemb.classify.folds import combine_groups
 from birdemb.classify.prior import Prior
 from birdemb.errors import InputError
 from birdemb.groups import RecordingGroups, group_recordings
-from birdemb.labels import Labels, find_label_file, label_windows, read_labels
+from birdemb.labels import (
+    MINIMUM_OVERLAP,
+    LabelFiles,
+    Labels,
+    collect_labels,
+    find_labels,
+    label_windows,
+    read_labels,
+)
 from birdemb.listing import EmbeddedRecording, Listing, SkippedRecording
 from birdemb.own_knowledge import OwnKnowledge, read_own_knowledge
 from birdemb.ratings import limit_recordings
 from birdemb.taxonomy import ClassName, find_taxonomy, name_classes
 from birdemb.workspace import Workspace
 
-__all__ = ["LabelRules", "TrainingData", "read_training_data"]
+__all__ = ["LabelRules", "TrainingData", "choose_labels", "name_labelled", "read_training_data"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +49,24 @@ class LabelRules:
         Most recordings of a class.
     group : "recording", "author" or "site"
         What must not be parted between training and validation.
+    minimum_overlap : float
+        In seconds: how long an annotation has to overlap with a window to count in it.
+    unannotated : "absent" or "unknown"
+        What is said of windows that no annotation reaches; see `birdemb.labels.read_labels`.
+    minimum_confidence : float
+        Below it a label is unknown, where a file tells how sure its labels are.
+    columns : mapping of str to str
+        What the columns of plain tables are called; see `birdemb.annotations.recognition.read_annotations`.
     """
 
     secondary: str | float = "unknown"
     rating: bool = False
     most: int | None = None
     group: str = "recording"
+    minimum_overlap: float = MINIMUM_OVERLAP
+    unannotated: str = "absent"
+    minimum_confidence: float = 0.0
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +120,7 @@ class TrainingData:
 
 def read_training_data(
     place: Workspace,
-    labels: str | Path | None = None,
+    labels: str | Path | Sequence[str | Path] | None = None,
     encoders: Sequence[str] = (),
     rules: LabelRules = LabelRules(),
     prior: str = "auto",
@@ -111,8 +131,9 @@ def read_training_data(
     Parameters
     ----------
     place : Workspace
-    labels : path, optional
-        A table as BirdCLEF's train.csv; by default the one that was found when embedding, else class folders.
+    labels : path or sequence of path, optional
+        Files of labels or folders of them; by default the table that was found when embedding, else files beside the
+        recordings, else class folders.
     encoders : sequence of str
         Whose embeddings; by default those that were made last.
     rules : LabelRules
@@ -134,23 +155,39 @@ def read_training_data(
         raise InputError(f"The encoders are {', '.join(encoders)}. Name each once.")
     listings = [place.last_listing(encoder) for encoder in encoders] or [place.last_listing()]
     listing = listings[0]
-    source = _choose_labels(labels, listing)
     usable, left_out = _heard_by_all(listings)
+    source = choose_labels(labels, listing)
     # Their labels are no surprise: why they are left out is told instead.
     unusable = {entry.recording: entry for entry in (*listing.skipped, *left_out)}
-    read = read_labels(source, usable, unusable.values())
+    read = read_labels(
+        source,
+        usable,
+        unusable.values(),
+        columns=rules.columns,
+        minimum_confidence=rules.minimum_confidence,
+        unannotated=rules.unannotated,
+    )
     read = replace(read, problems=(*read.problems, *left_out))
     if rules.most is not None:
         read = limit_recordings(read, rules.most, seed)
     if len(read.classes) < 2:
         raise InputError(
             f"{read.source} has one class only, {read.classes[0]!r}: a head needs at least two to tell apart. "
-            "Add recordings of another class, or of background as a class of its own."
+            "Add recordings of another class."
         )
     labelled = set(read.table["recording"])
     recordings = [entry for entry in usable if entry.recording in labelled]
-    windows = label_windows(read, recordings, secondary=rules.secondary, rating=rules.rating, group_by=rules.group)
-    classes = _name_classes(read, source, listing)
+    windows = label_windows(
+        read,
+        recordings,
+        secondary=rules.secondary,
+        rating=rules.rating,
+        group_by=rules.group,
+        window=float(listing.identity["window"]),
+        hop=float(listing.identity["hop"]),
+        minimum_overlap=rules.minimum_overlap,
+    )
+    classes = name_labelled(read, listing)
     knowledge = tuple(
         read_own_knowledge(other.identity, classes, prior, encoder=place.find_encoder(str(other.identity["encoder"])))
         for other in listings
@@ -183,12 +220,28 @@ def read_training_data(
     )
 
 
-def _choose_labels(given: str | Path | None, listing: Listing) -> Path | None:
-    if given is not None:
-        return Path(given)
+def choose_labels(given: str | Path | Sequence[str | Path] | None, listing: Listing) -> LabelFiles | None:
+    """Choose the files of labels of recordings: those that were given, else those that are found.
+
+    Parameters
+    ----------
+    given : path or sequence of path, optional
+        None of them is the same as an empty sequence.
+    listing : Listing
+
+    Returns
+    -------
+    LabelFiles or None
+        None where the folders' names are the classes.
+    """
+    given = [given] if isinstance(given, str | Path) else given
+    if given:
+        return collect_labels([Path(path) for path in given])
     if listing.labels:
-        return Path(listing.labels)
-    return find_label_file(Path(listing.folder)) if "://" not in listing.folder else None
+        return collect_labels([Path(listing.labels)])
+    if "://" in listing.folder:
+        return None
+    return find_labels(Path(listing.folder), [entry.recording for entry in listing.recordings])
 
 
 def _heard_by_all(listings: Sequence[Listing]) -> tuple[list[EmbeddedRecording], list[SkippedRecording]]:
@@ -231,8 +284,22 @@ def read_heard(cache: EmbeddingCache, contents: Sequence[str], prior: Prior | No
     return Heard(cache.read(contents), cache.read_logits(contents) if prior is not None and prior.uses_logits else None)
 
 
-def _name_classes(labels: Labels, source: Path | None, listing: Listing) -> tuple[ClassName, ...]:
-    folder = source.parent if source is not None else None
-    if folder is None and "://" not in listing.folder:
-        folder = Path(listing.folder)
-    return name_classes(labels.classes, source, find_taxonomy(folder) if folder is not None else None)
+def name_labelled(labels: Labels, listing: Listing) -> tuple[ClassName, ...]:
+    """Name the classes of labels by a taxonomy, which lies where they or the recordings do, and by themselves.
+
+    Parameters
+    ----------
+    labels : Labels
+    listing : Listing
+        Of the recordings.
+
+    Returns
+    -------
+    tuple of ClassName
+    """
+    places = [path.parent for path in labels.files[:1]]
+    if "://" not in listing.folder:
+        places.append(Path(listing.folder))
+    taxonomy = next(filter(None, map(find_taxonomy, places)), None)
+    table = labels.files[0] if len(labels.files) == 1 and labels.files[0].suffix.lower() == ".csv" else None
+    return name_classes(labels.classes, table, taxonomy)

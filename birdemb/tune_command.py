@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from birdemb.command_options import PATH, shared
+from birdemb.command_options import PATH, read_columns, shared
 from birdemb.command_output import count
 from birdemb.fit_command import fit, fitting_options, read_parameters, tell_steps
 
@@ -69,6 +69,7 @@ def tune(
     if strangers:
         raise click.UsageError(f"--set {strangers[0]}.…: the head is {head}.")
     limit = None if time_limit is None else read_duration(time_limit)
+    settings["columns"] = read_columns(settings["columns"])
     with tell_steps("Tuning") as tell:
         report = tuning.tune(head, time_limit=limit, fixed=fixed.get(head), tell=tell, **settings)
     _print_report(report)

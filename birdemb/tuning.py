@@ -29,6 +29,7 @@ from birdemb.classify.validation import score_fold
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.errors import InputError
 from birdemb.fitting import make_members
+from birdemb.labels import MINIMUM_OVERLAP
 from birdemb.resampled import Evaluation
 from birdemb.storage import check_writable, hash_json, replace_atomically
 from birdemb.training import LabelRules, TrainingData, read_training_data
@@ -109,7 +110,7 @@ def tune(
     metric: str = "macro_roc_auc",
     output: str | Path | None = None,
     fixed: Mapping[str, Any] | None = None,
-    labels: str | Path | None = None,
+    labels: str | Path | Sequence[str | Path] | None = None,
     encoders: Sequence[str] = (),
     reweight: str = "balanced",
     secondary: str | float = "unknown",
@@ -118,6 +119,10 @@ def tune(
     prior: str = "auto",
     cv: int | None = None,
     group: str = "recording",
+    minimum_overlap: float = MINIMUM_OVERLAP,
+    minimum_confidence: float = 0.0,
+    unannotated: str = "absent",
+    columns: Mapping[str, str] | None = None,
     seed: int = 0,
     workspace: str | Path = DEFAULT_WORKSPACE,
     jobs: int = -1,
@@ -147,6 +152,8 @@ def tune(
     labels, encoders, reweight, secondary, rating, most_recordings, prior, cv, group
         As for `birdemb.fit`. With several encoders the head has the same parameters on each, and the mean of their
         probabilities is scored.
+    minimum_overlap, minimum_confidence, unannotated, columns
+        As for `birdemb.fit`.
     seed : int
         Same seed, same data and same versions give the same trials.
     workspace : path
@@ -187,7 +194,9 @@ def tune(
     place.last_listing()
     check_writable(path)
     tell("reading embeddings and labels")
-    rules = LabelRules(secondary, rating, most_recordings, group)
+    rules = LabelRules(
+        secondary, rating, most_recordings, group, minimum_overlap, unannotated, minimum_confidence, dict(columns or {})
+    )
     data = read_training_data(place, labels, encoders, rules, prior, seed)
     folds, reason = choose_folds(data, ValidationRules(cv=cv, seed=seed))
     if folds is None:

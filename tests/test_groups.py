@@ -78,9 +78,9 @@ def test_a_content_is_not_taken_for_a_name(tmp_path):
 
 
 def test_missing_columns_are_told_with_those_there_are(tmp_path):
-    with pytest.raises(InputError, match=r"grouped by site.*columns are filename, primary_label, author\..*latitude"):
+    with pytest.raises(InputError, match=r"grouped by site.*other columns are author\..*latitude"):
         groups_of(tmp_path, "1.ogg,wren,Ann", by="site", header="filename,primary_label,author")
-    with pytest.raises(InputError, match=r"grouped by author: class folders.*no columns.*recordist"):
+    with pytest.raises(InputError, match=r"grouped by author: class folders.*no other columns.*recordist"):
         group_recordings(read_labels(None, embedded("wren/1.ogg")), embedded("wren/1.ogg"), "author")
     with pytest.raises(InputError, match=r"by 'month'\. Use 'recording', 'author', 'site'"):
         group_recordings(read_labels(None, embedded("wren/1.ogg")), embedded("wren/1.ogg"), "month")

@@ -50,7 +50,7 @@ def test_other_rules_for_secondary_labels_are_refused(wrong):
 
 
 def by_hand(*entries):
-    frame = pd.DataFrame(entries, columns=["recording", "class", "state", "weight"])
+    frame = pd.DataFrame(entries, columns=["recording", "class", "state", "weight"]).assign(start=np.nan, end=np.nan)
     return Labels(frame, ("robin", "wren"), "by hand", ())
 
 
@@ -109,10 +109,10 @@ def test_ratings_weigh_whole_recordings(tmp_path):
 
 
 def test_ratings_need_a_column(tmp_path):
-    labels = read(tmp_path, table("a/1.ogg,wren,", "a/2.ogg,robin,"))
-    with pytest.raises(InputError, match="no column rating; its columns are filename, primary_label, secondary_labels"):
+    labels = read(tmp_path, table("a/1.ogg,wren,5", "a/2.ogg,robin,4", header="filename,primary_label,stars"))
+    with pytest.raises(InputError, match="no column rating; its other columns are stars"):
         label_windows(labels, embedded("a/1.ogg"), rating=True)
-    with pytest.raises(InputError, match=r"class folders.*no columns"):
+    with pytest.raises(InputError, match=r"class folders.*no other columns"):
         label_windows(read_labels(None, embedded("wren/1.ogg")), embedded("wren/1.ogg"), rating=True)
 
 

@@ -5,14 +5,19 @@ import pytest
 from label_files import NAMES, embedded, problems, read, rows, table
 
 from birdemb.errors import InputError
-from birdemb.labels import find_label_file, label_windows, read_labels
+from birdemb.labels import find_labels, label_windows, read_labels
 from birdemb.listing import EmbeddedRecording
+
+
+def found_in(folder, *names):
+    """The files of labels of a folder of recordings."""
+    return find_labels(folder, names).paths
 
 
 def test_a_table_in_the_folder_comes_before_one_beside_it(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
-    assert find_label_file(data) is None
+    assert found_in(data) == ()
     for place in (
         tmp_path / "train_metadata.csv",
         tmp_path / "train.csv",
@@ -20,19 +25,19 @@ def test_a_table_in_the_folder_comes_before_one_beside_it(tmp_path):
         data / "train.csv",
     ):
         place.touch()
-        assert find_label_file(data).samefile(place)
+        assert found_in(data)[0].samefile(place)
 
 
 def test_a_table_beside_the_current_folder_is_found(tmp_path, monkeypatch):
     (tmp_path / "train.csv").touch()
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path / "data")
-    assert find_label_file(tmp_path.__class__(".")).samefile(tmp_path / "train.csv")
+    assert found_in(tmp_path.__class__("."))[0].samefile(tmp_path / "train.csv")
 
 
 def test_a_folder_called_as_a_table_is_none(tmp_path):
     (tmp_path / "data/train.csv").mkdir(parents=True)
-    assert find_label_file(tmp_path / "data") is None
+    assert found_in(tmp_path / "data") == ()
 
 
 def test_a_birdclef_table_is_read(tmp_path):
@@ -188,16 +193,14 @@ def test_recordings_without_any_class_folder_are_refused():
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("file,primary_label\na/1.ogg,wren\n", "no column 'filename'; their columns are file, primary_label"),
-        ("filename,species\na/1.ogg,wren\n", "no column 'primary_label'"),
-        ("", "no CSV table"),
+        ("recorder,primary_label\na/1.ogg,wren\n", "recorder, primary_label"),
+        ("filename,bird\na/1.ogg,wren\n", "filename, bird"),
+        ("", "empty"),
         ("filename,primary_label\n", "no rows"),
-        ("filename,primary_label\na/1.ogg,wren\na/2.ogg,\n", "empty primary_label in line 3"),
-        ("filename,primary_label\n  ,wren\n", "empty filename in line 2"),
-        ("filename,primary_label\na/1.ogg,Gr\xfcnspecht\n".encode("latin-1"), "UTF-8"),
+        ("filename,primary_label\n  ,wren\n", "in line 2, filename is empty"),
         ("filename,primary_label\nx/7.ogg,wren\n", "none of the 3 recordings"),
-        ("filename,primary_label\na/1.ogg,wren,too,many\n", "more cells"),
-        (b"\x00\x01\x02\xff" * 50, "UTF-8|no column"),
+        ("filename,primary_label\na/1.ogg,wren,too,many\n", "4 cells in line 2"),
+        (b"\x00\x01\x02\xff" * 50, "UTF-8"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_told_with_its_path(tmp_path, content, told):
@@ -216,10 +219,26 @@ def test_a_table_without_any_recording_is_told(tmp_path):
         read(tmp_path, table("x/7.ogg,wren,"), names=())
 
 
-@pytest.mark.parametrize("name", ["missing.csv", "."])
-def test_a_table_that_cannot_be_opened_is_told(tmp_path, name):
-    with pytest.raises(InputError, match="cannot be opened"):
+@pytest.mark.parametrize(
+    ("name", "told"), [("missing.csv", "cannot be opened"), (".", "no files of labels in the folder")]
+)
+def test_a_table_that_cannot_be_opened_is_told(tmp_path, name, told):
+    with pytest.raises(InputError, match=told):
         read_labels(tmp_path / name, embedded(*NAMES))
+
+
+def test_rows_without_a_name_or_a_class_are_listed(tmp_path):
+    labels = read(tmp_path, table("a/1.ogg,wren,", "a/2.ogg,,", ",robin,"), ("a/1.ogg",))
+    assert rows(labels) == [("a/1.ogg", "wren", "present")]
+    assert {(problem.recording, problem.reason) for problem in labels.problems} == {
+        ("train.csv", "line 3: primary_label is empty"),
+        ("train.csv", "line 4: filename is empty"),
+    }
+
+
+def test_a_table_in_latin_1_is_read(tmp_path):
+    labels = read(tmp_path, table("a/1.ogg,Grünspecht,"), encoding="latin-1")
+    assert labels.classes == ("Grünspecht",)
 
 
 def test_a_class_called_as_a_column_of_submissions_is_refused(tmp_path):
