@@ -81,21 +81,21 @@ def _read_lines(text: Text) -> tuple[Cells, str]:
             )
         rows.append([cell.strip() for cell in cells] + [""] * (4 - len(cells)))
         lines.append(line)
-    cells = pd.DataFrame(rows, columns=["start", "end", "label", "confidence"], dtype=object)
+    tracks = pd.DataFrame(rows, columns=["start", "end", "label", "confidence"], dtype=object)
     form = "Audacity label track"
-    if all(map(_CONFIDENCE.fullmatch, cells["confidence"])):
+    if all(map(_CONFIDENCE.fullmatch, tracks["confidence"])):
         form = "Audacity label track of BirdNET"
-        cells["label"] = cells["label"].str.partition(", ")[0].astype(object)
-    elif (cells["confidence"] != "").any():
-        line = lines[int(np.argmax((cells["confidence"] != "").to_numpy()))]
+        tracks["label"] = tracks["label"].str.partition(", ")[0].astype(object)
+    elif (tracks["confidence"] != "").any():
+        line = lines[int(np.argmax((tracks["confidence"] != "").to_numpy()))]
         raise InputError(
             f"The label track {text.source} has four cells in line {line}, but not a confidence from 0 to 1 in the "
             "fourth cell of every line. Remove tabs from its labels."
         )
-    elif all(scored := [_SCORED.fullmatch(label) for label in cells["label"]]):
+    elif all(scored := [_SCORED.fullmatch(label) for label in tracks["label"]]):
         form = "Audacity label track of HawkEars"
-        cells["label"] = [match[1] for match in scored if match]
-        cells["confidence"] = [match[2] for match in scored if match]
+        tracks["label"] = [match[1] for match in scored if match]
+        tracks["confidence"] = [match[2] for match in scored if match]
     else:
-        cells = cells.drop(columns="confidence")
-    return Cells(text.source, cells, np.array(lines, np.int64), "\t", text.notes), form
+        tracks = tracks.drop(columns="confidence")
+    return Cells(text.source, tracks, np.array(lines, np.int64), "\t", text.notes), form

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from birdemb.annotations.birdclef import read_row_ids
 from birdemb.annotations.rows import Draft, Labels, doubt, make_annotations, name_recording, split_labels, split_list
 from birdemb.annotations.table import STATES, Annotations
-from birdemb.annotations.text_files import Cells
+from birdemb.annotations.text_files import Cells, key_of
 from birdemb.annotations.times import Stretches, measure_stretches, read_numbers
 from birdemb.errors import InputError
 
@@ -167,20 +167,20 @@ def read_one_hot(
     filename, stretches, beside = _locate(table, found)
     labels, silent = [], np.ones(len(table.cells), bool)
     for name in classes:
-        cells = table.cells[name].str.casefold()
-        other = ~cells.isin(_ONES | _ZEROS | {""}).to_numpy()
-        if other.any():
-            row = int(np.argmax(other))
+        values = table.take(name)
+        different = set(values)
+        for state, words in (("present", _ONES), ("unknown", {""})):
+            rows = np.flatnonzero(np.isin(values, [cell for cell in different if cell.casefold() in words]))
+            labels.append(Labels(rows, np.full(len(rows), name, np.object_), state))
+            silent[rows] = False
+        if any(cell.casefold() not in _ONES | _ZEROS | {""} for cell in different):
+            row = next(row for row, cell in enumerate(values) if cell.casefold() not in _ONES | _ZEROS | {""})
             raise InputError(
-                f"The labels {table.source} have {table.cells[name].iloc[row]!r} for the class {name!r} in line "
-                f"{table.lines[row]}: this is a table of scores. Labels are 0 or 1, or empty where nobody knows."
+                f"The labels {table.source} have {values[row]!r} for the class {name!r} in line {table.lines[row]}: "
+                "this is a table of scores. Labels are 0 or 1, or empty where nobody knows."
             )
-        for state, rows in (("present", cells.isin(_ONES)), ("unknown", cells == "")):
-            row = np.flatnonzero(rows.to_numpy())
-            labels.append(Labels(row, np.full(len(row), name, object), state))
-            silent[row] = False
-    row = np.flatnonzero(silent)
-    labels.append(Labels(row, np.full(len(row), "nocall", object)))
+    rows = np.flatnonzero(silent)
+    labels.append(Labels(rows, np.full(len(rows), "nocall", np.object_)))
     notes = () if minimum_confidence <= 0 else ("It has no confidences, so that the least confidence changes nothing.",)
     draft = Draft(
         form=form,
@@ -207,9 +207,9 @@ def _find_columns(table: Cells, columns: Mapping[str, str]) -> dict[str, str]:
     taken = set(columns.values())
     found = dict(columns)
     for key, names in CANDIDATES.items():
-        name = table.find(*names)
-        if key not in found and name is not None and name not in taken:
-            found[key] = name
+        column = table.find(*names)
+        if key not in found and column is not None and column not in taken:
+            found[key] = column
     # In crowsetta's tables offset is where a sound ends; elsewhere it may be where it begins.
     if "end" not in columns and found.get("end") == "offset_s" and found.get("start") != "onset_s":
         del found["end"]
@@ -218,13 +218,14 @@ def _find_columns(table: Cells, columns: Mapping[str, str]) -> dict[str, str]:
 
 def _find_classes(table: Cells, found: Mapping[str, str]) -> list[str]:
     """Give the columns that are numbers from 0 to 1; none if there are others that nobody knows."""
-    rest = [name for name in table.columns if name not in found.values() and name.casefold() not in _NO_CLASSES]
-    rest = [name for name in rest if name != table.find("row_id")]
+    known = {*found.values(), table.find("row_id")}
+    rest = [name for name in table.columns if name not in known and key_of(name) not in _NO_CLASSES]
     for name in rest:
-        cells = set(table.cells[name].str.casefold()) - _ONES - _ZEROS - {""}
-        numbers = pd.to_numeric(pd.Series(list(cells), dtype=object), errors="coerce").to_numpy(np.float64)
-        if not ((numbers >= 0) & (numbers <= 1)).all():
-            return []
+        cells = {cell.casefold() for cell in set(table.take(name))} - _ONES - _ZEROS - {""}
+        if cells:
+            numbers = pd.to_numeric(pd.Series(list(cells), dtype=object), errors="coerce").to_numpy(np.float64)
+            if not ((numbers >= 0) & (numbers <= 1)).all():
+                return []
     return rest
 
 

@@ -87,6 +87,7 @@ def read_raven(table: Cells, *, class_column: str | None = None, minimum_confide
         beside=file is None,
         notes=notes,
         class_column=column,
+        views=True,
         may_be_empty=True,
     )
     return make_annotations(table, draft)

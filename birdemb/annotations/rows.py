@@ -67,6 +67,8 @@ class Draft:
     notes : tuple of str
     class_column : str
         For the reason of rows without a class.
+    views : bool
+        Whether rows that differ in other columns alone are one annotation all the same.
     may_be_empty : bool
         Whether a table without rows says something: that its recording has nothing of interest.
     """
@@ -81,6 +83,7 @@ class Draft:
     beside: bool = False
     notes: tuple[str, ...] = ()
     class_column: str = ""
+    views: bool = False
     may_be_empty: bool = False
 
 
@@ -88,7 +91,7 @@ def make_annotations(table: Cells, draft: Draft) -> Annotations:
     """Make annotations of what a reader found.
 
     Names such as ``nocall`` become the class "", absent; beside a class in the same row they say nothing. Of rows that
-    say the same the first is kept.
+    say the same, also in the other columns, the first is kept.
 
     Raises
     ------
@@ -106,35 +109,49 @@ def make_annotations(table: Cells, draft: Draft) -> Annotations:
     usable = reasons[row] == ""
     row, name, state = row[usable], name[usable], state[usable]
     weight = draft.weight if draft.weight is not None else np.ones(rows)
+    # As objects: texts that pandas would make its own strings of could not hold every name of a file.
     found = pd.DataFrame(
         {
-            "filename": draft.filename[row],
+            "filename": pd.Series(draft.filename[row], dtype=object),
             "start": draft.stretches.start[row],
             "end": draft.stretches.end[row],
-            "class": name,
-            "state": state,
+            "class": pd.Series(name, dtype=object),
+            "state": pd.Series(state, dtype=object),
             "weight": weight[row],
             "line": table.lines[row],
-        }
-    ).astype(COLUMNS)
-    first = ~found.duplicated(list(COLUMNS)[:-1]).to_numpy()
+        },
+        columns=list(COLUMNS),
+    )
+    extras = table.cells.drop(columns=[column for column in draft.used if column is not None]).iloc[row]
+    first = ~_find_repeated(found, None if draft.views else extras)
     left_out = tuple((int(table.lines[index]), str(reasons[index])) for index in np.flatnonzero(reasons != ""))
     if rows and found.empty:
         line, reason = left_out[0]
         raise InputError(
             f"None of the {rows} rows of {table.source} ({draft.form}) can be used; in line {line}, {reason}."
         )
-    extras = table.cells.drop(columns=[column for column in draft.used if column is not None])
     return Annotations(
         table=found[first].reset_index(drop=True),
         source=table.source,
         form=draft.form,
-        extras=extras.iloc[row[first]].reset_index(drop=True),
+        extras=extras[first].reset_index(drop=True),
         left_out=left_out,
         complete=draft.complete,
         beside=draft.beside,
         notes=table.notes + draft.notes + (() if first.all() else (f"{_count(~first)} the same as another.",)),
     )
+
+
+def _find_repeated(found: pd.DataFrame, extras: pd.DataFrame | None) -> NDArray[np.bool_]:
+    """Find the rows that say, but for their line, what one before them says."""
+    said = found[list(COLUMNS)[:-1]]
+    repeated = said.duplicated().to_numpy(bool, copy=True)
+    if repeated.any() and extras is not None:
+        candidates = said.duplicated(keep=False).to_numpy(bool)
+        beside = extras[candidates].reset_index(drop=True).add_prefix("its ")
+        whole = pd.concat([said[candidates].reset_index(drop=True), beside], axis=1)
+        repeated[candidates] = whole.duplicated().to_numpy(bool)
+    return repeated
 
 
 def _count(rows: NDArray[np.bool_]) -> str:

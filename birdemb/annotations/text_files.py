@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -68,18 +69,21 @@ class Cells:
     separator: str = ""
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns, in order."""
         return tuple(self.cells.columns)
+
+    @cached_property
+    def _by_key(self) -> dict[str, str]:
+        return {key_of(column): column for column in reversed(self.columns)}
 
     def find(self, *names: str) -> str | None:
         """Give the first column of these names, None if there is none.
 
         Capitals, underscores for blanks and Kaleidoscope's asterisk after a name do not matter.
         """
-        columns = {key_of(column): column for column in reversed(self.columns)}
-        return next((columns[key] for key in map(key_of, names) if key in columns), None)
+        return next((self._by_key[key] for key in map(key_of, names) if key in self._by_key), None)
 
     def take(self, name: str) -> NDArray[np.object_]:
         """Give the texts of a column."""
