@@ -20,6 +20,7 @@ from birdemb.errors import BirdembError
 from birdemb.export_command import export
 from birdemb.fit_command import fit
 from birdemb.info_command import info
+from birdemb.labels_command import labels
 from birdemb.predict_commands import evaluate, predict
 from birdemb.quantize_command import quantize
 from birdemb.tune_command import tune
@@ -94,7 +95,7 @@ def main() -> None:
     """
 
 
-for _command in (fit, tune, predict, evaluate, info, cache, encoders, quantize, export):
+for _command in (fit, tune, predict, evaluate, info, labels, cache, encoders, quantize, export):
     main.add_command(_command)
 
 

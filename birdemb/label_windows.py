@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["MINIMUM_OVERLAP", "SECONDARY_RULES", "Reach", "WindowLabels", "label_windows", "reach_windows"]
 
 MINIMUM_OVERLAP = 0.5
-"""In seconds, as in BirdNET-Analyzer's evaluation of annotated recordings (its ``min_overlap``): a tenth of a window, so
-that a window is not said to have a class of which it has the edge of one call alone."""
+"""In seconds, as in BirdNET-Analyzer's evaluation of annotated recordings (its ``min_overlap``): so that
+no window is said to have a class of which it has the edge of one call alone."""
 
 SECONDARY_RULES: dict[str, tuple[int, float]] = {"unknown": (0, 0.0), "present": (1, 1.0), "ignore": (0, 1.0)}
 """What becomes of secondary labels: whether the class counts as present, and with which weight."""

@@ -23,6 +23,7 @@ GLUE = {
     "encoder_table",
     "fitting",
     "info_command",
+    "label_checking",
     "onnx_building",
     "onnx_export",
     "own_knowledge",
