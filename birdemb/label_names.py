@@ -82,7 +82,7 @@ def _make_plain(name: str) -> str:
 
 
 def _shorten(name: str) -> Iterator[str]:
-    return (name[:place] + name[place + 1 :] for place in range(len(name)))
+    return (name[:place] + name[place + 1 :] for place in range(len(name)) if not name[place].isdigit())
 
 
 def _differ_by_a_letter(first: str, second: str) -> bool:

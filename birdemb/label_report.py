@@ -1,4 +1,4 @@
-"""What there is to say of labels before anything is fitted on them: classes by count, overlaps, what each row became."""
+"""What there is to say of labels before heads are fitted on them: classes by count, overlaps, what each row became."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ def _list_rows(labels: Labels) -> pd.DataFrame:
         return table[columns].reset_index(drop=True)
     both = pd.concat([table[columns], pd.DataFrame(unread, columns=columns).astype(table[columns].dtypes)])
     order = {file.source.name: index for index, file in enumerate(files)}
-    return both.iloc[np.lexsort((both["line"], [order[name] for name in both["file"]]))].reset_index(drop=True)
+    places = np.array([order[name] for name in both["file"]], np.int64)
+    return both.iloc[np.lexsort((both["line"].to_numpy(), places))].reset_index(drop=True)
 
 
 class _Reached:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -48,10 +48,20 @@ class RecordingFinder:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._by_end = _index_ends((name, name) for name in names)
-        self._by_end_of_stem = _index_ends((_cut_suffix(name), name) for name in names)
-        dated = ((_DATED.fullmatch(_cut_suffix(name).rpartition("/")[2]), name) for name in names)
-        self._by_site = _index_ends((match[1], name) for match, name in dated if match)
+        self._names = tuple(names)
+
+    @cached_property
+    def _whole(self) -> _Index:
+        return _Index((name, name) for name in self._names)
+
+    @cached_property
+    def _stems(self) -> _Index:
+        return _Index((_cut_suffix(name), name) for name in self._names)
+
+    @cached_property
+    def _sites(self) -> _Index:
+        dated = ((_DATED.fullmatch(_cut_suffix(name).rpartition("/")[2]), name) for name in self._names)
+        return _Index((match[1], name) for match, name in dated if match)
 
     def __call__(self, filename: str) -> str | None:
         """Give the recording that a cell of the table means, None if there is none.
@@ -72,28 +82,30 @@ class RecordingFinder:
     def matches(self, filename: str) -> list[str]:
         """Give all recordings that a cell of the table may mean."""
         filename = filename.replace("\\", "/").removeprefix("./")
-        for whole, by_end in (self._by_end, self._by_end_of_stem, self._by_site):
-            if found := whole.get(filename) or by_end.get(filename):
-                return found
-            for end in _ends(filename):
-                if end in whole:
-                    return whole[end]
-        return []
+        # Most tables need the first index alone.
+        return self._whole.find(filename) or self._stems.find(filename) or self._sites.find(filename)
 
 
-def _index_ends(names: Iterable[tuple[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Index recordings by what they are called, and by all ends of that."""
-    whole: defaultdict[str, list[str]] = defaultdict(list)
-    by_end: defaultdict[str, list[str]] = defaultdict(list)
-    for called, name in names:
-        whole[called].append(name)
-        for end in _ends(called):
-            by_end[end].append(name)
-    return dict(whole), dict(by_end)
+class _Index:
+    """Recordings by what they are called, and by all ends of that."""
+
+    def __init__(self, names: Iterable[tuple[str, str]]) -> None:
+        self._whole: defaultdict[str, list[str]] = defaultdict(list)
+        self._by_end: defaultdict[str, list[str]] = defaultdict(list)
+        for called, name in names:
+            self._whole[called].append(name)
+            for end in _ends(called):
+                self._by_end[end].append(name)
+
+    def find(self, filename: str) -> list[str]:
+        if found := self._whole.get(filename) or self._by_end.get(filename):
+            return found
+        return next((self._whole[end] for end in _ends(filename) if end in self._whole), [])
 
 
 def _cut_suffix(name: str) -> str:
-    return name.removesuffix(PurePosixPath(name).suffix)
+    dot = name.rfind(".")
+    return name[:dot] if dot > name.rfind("/") + 1 else name
 
 
 def _ends(path: str) -> list[str]:

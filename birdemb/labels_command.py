@@ -49,9 +49,9 @@ def labels() -> None:
 def check(path: str | None, classes: bool, workspace: Path, **settings: Any) -> None:  # noqa: ANN401
     """Show which labels were found for the recordings in PATH, and what becomes of them.
 
-    Nothing has to be embedded. Without PATH it is about the recordings that were embedded last. Shown are the form of each
-    file, recordings without a label and labels without a recording, classes by count, names of classes that are nearly
-    the same, annotations that overlap or lie beyond their recording's end.
+    Nothing has to be embedded. Without PATH it is about the recordings that were embedded last. Shown are the form of
+    each file, recordings without a label and labels without a recording, classes by count, names of classes that are
+    nearly the same, annotations that overlap or go on beyond their recording's end.
     """
     from birdemb.label_checking import check_labels
 
@@ -102,15 +102,19 @@ def _print_classes(report: LabelReport, most: int | None) -> None:
         click.echo(f"    without: {some(unnamed)}")
     wide = max(len("class"), *(len(printable(name)) for name in table["class"][:most]))
     click.echo(f"    {'rank':>4}  {'class':<{wide}}  {'recordings':>10}  {'annotations':>11}  {'seconds':>10}")
-    for row in table[:most].itertuples(index=False):
-        bar = "#" * max(1, round(_WIDEST_BAR * row.recordings / table["recordings"].iloc[0]))
-        name = " ".join(filter(None, (row.scientific_name, row.common_name and f"({row.common_name})")))
+    columns = ("rank", "class", "recordings", "annotations", "seconds", "scientific_name", "common_name")
+    for rank, label, recordings, rows, seconds, scientific, common in zip(
+        *(table[column].tolist()[:most] for column in columns), strict=True
+    ):
+        bar = "#" * max(1, round(_WIDEST_BAR * recordings / int(table["recordings"].iloc[0])))
+        name = " ".join(filter(None, (scientific, f"({common})" if common else "")))
         click.echo(
-            f"    {row.rank:>4}  {printable(row[1]):<{wide}}  {row.recordings:>10,}  {row.annotations:>11,}  "
-            f"{row.seconds:>10,.1f}  {bar}" + (f"  {printable(name)}" if name and name != row[1] else "")
+            f"    {rank:>4}  {printable(label):<{wide}}  {recordings:>10,}  {rows:>11,}  {seconds:>10,.1f}  "
+            + (f"{bar:<{_WIDEST_BAR}}  {printable(name)}" if name and name != label else bar)
         )
     if most is not None and len(table) > most:
-        rarest = [f"{row[1]} ({row.recordings})" for row in table[:-4:-1].itertuples(index=False)]
+        last = table[:-4:-1]
+        rarest = [f"{label} ({number})" for label, number in zip(last["class"], last["recordings"], strict=True)]
         click.echo(f"    and {len(table) - most:,} more; the rarest: {', '.join(map(printable, rarest))}")
 
 
@@ -120,7 +124,8 @@ def _print_doubts(report: LabelReport) -> None:
         told = [f"{pair.first!r} and {pair.second!r} ({pair.difference})" for pair in report.similar]
         click.echo(f"  names that are nearly the same: {count(len(told), 'pair')}: {some(told)}")
     if len(report.overlaps):
-        told = [f"{row[1]} in {row.recording} at {row.start:g} s" for row in report.overlaps.itertuples(index=False)]
+        columns = (report.overlaps[column] for column in ("class", "recording", "start"))
+        told = [f"{label} in {name} at {start:g} s" for label, name, start in zip(*columns, strict=True)]
         click.echo(f"  overlapping with another of the same class: {count(len(told), 'annotation')}: {some(told)}")
     cut = report.rows[report.rows["became"].str.contains("cut at the recording's end", regex=False).to_numpy(bool)]
     if len(cut):
