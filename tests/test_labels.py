@@ -286,3 +286,23 @@ def test_only_the_recordings_asked_for_get_rows(tmp_path):
     assert windows.present.shape == windows.weights.shape == (8, 2)
     np.testing.assert_array_equal(windows.present[:4], [[1, 0]] * 4)
     assert not windows.present[4:].any()
+
+
+def test_folders_of_noise_say_that_nothing_is_there():
+    names = ("Noise/1.ogg", "wren/2.ogg", "BACKGROUND/3.ogg", "wren, nocall/4.ogg", "x/silence/5.ogg", "robin/6.ogg")
+    labels = read_labels(None, embedded(*names))
+    assert labels.classes == ("robin", "wren")
+    windows = label_windows(labels, embedded(*names))
+    np.testing.assert_array_equal(windows.present, [[0, 0], [0, 1], [0, 0], [0, 1], [0, 0], [1, 0]])
+    assert windows.known.all()
+    assert len(labels.recordings) == 6
+    with pytest.raises(InputError, match="no labels"):
+        read_labels(None, embedded("noise/1.ogg"))
+
+
+def test_a_primary_label_of_nothing_is_no_class(tmp_path):
+    labels = read(tmp_path, table("a/1.ogg,wren,", "a/2.ogg,NoCall,", "b/3.ogg,nocall,['wren']"))
+    assert labels.classes == ("wren",)
+    windows = label_windows(labels, embedded(*NAMES))
+    np.testing.assert_array_equal(windows.present, [[1], [0], [0]])
+    np.testing.assert_array_equal(windows.known, [[True], [True], [False]])
