@@ -173,7 +173,7 @@ class _Reached:
         return [
             f"left out: {left_out}"
             if left_out
-            else "left out: its class is present nowhere"
+            else "not used: its class is present nowhere"
             if label not in classes
             else "; ".join(filter(None, (self._tell_windows(index, state), note)))
             for index, (label, state, left_out, note) in enumerate(zip(*cells, strict=True))

@@ -83,8 +83,11 @@ def _print_sources(found: LabelCheck) -> None:
         click.echo(f"    and {len(files) - _SHOWN_FILES:,} more; all forms: {', '.join(forms)}")
     if report.labels.passed_over:
         click.echo(f"    not used: {some(report.labels.passed_over)}")
-    left_out = report.rows["became"].str.startswith("left out").sum()
-    click.echo(f"  rows: {len(report.rows) - left_out:,} used, {left_out:,} left out")
+    left_out, of_no_class = (report.rows["became"].str.startswith(word).sum() for word in ("left out:", "not used:"))
+    click.echo(
+        f"  rows: {len(report.rows) - left_out - of_no_class:,} used, {left_out:,} left out"
+        + (f", {of_no_class:,} of classes that are present nowhere" if of_no_class else "")
+    )
     click.echo(
         f"  labelled: {count(len(report.labels.recordings), 'recording')}, {count(report.windows, 'window')}, "
         f"{report.with_class:,} of them with a class"
