@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from birdemb.demo import run_demo
     from birdemb.embedding import embed_recordings
     from birdemb.errors import BirdembError
+    from birdemb.evaluating import evaluate
     from birdemb.fitting import fit
-    from birdemb.prediction import evaluate, predict
+    from birdemb.predicting import predict
     from birdemb.tuning import tune
 
 __all__ = ["BirdembError", "embed_recordings", "evaluate", "fit", "open_cache", "predict", "run_demo", "tune"]
@@ -23,10 +24,10 @@ __all__ = ["BirdembError", "embed_recordings", "evaluate", "fit", "open_cache", 
 _HOMES = {
     "BirdembError": "birdemb.errors",
     "embed_recordings": "birdemb.embedding",
-    "evaluate": "birdemb.prediction",
+    "evaluate": "birdemb.evaluating",
     "fit": "birdemb.fitting",
     "open_cache": "birdemb.cache.view",
-    "predict": "birdemb.prediction",
+    "predict": "birdemb.predicting",
     "run_demo": "birdemb.demo",
     "tune": "birdemb.tuning",
 }
