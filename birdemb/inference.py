@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from birdemb.classify.bundle import Bundle
 from birdemb.embed.catalogue import load_card
-from birdemb.embed.run import EmbedRun, embed_folder
+from birdemb.embed.encoder import Encoder, load_encoder
+from birdemb.embed.run import EmbedRun, embed_folder, refuse_other_embeddings
+from birdemb.embed.tasks import identify
 from birdemb.embed.windows import WindowGrid
 from birdemb.listing import EmbeddedRecording, Listing, SkippedRecording
 from birdemb.prediction import Prediction
 from birdemb.training import read_heard
 from birdemb.workspace import Workspace
 
-__all__ = ["predict_soundscapes"]
+__all__ = ["load_bundle_encoder", "predict_soundscapes"]
 
 _WINDOWS_AT_ONCE = 32_768
 
@@ -68,11 +70,7 @@ def predict_soundscapes(
 
 
 def _embed(path: str | Path, place: Workspace, identity: dict[str, Any], **settings: Any) -> EmbedRun:  # noqa: ANN401
-    # Of what is absent or not known to this version, the refusal of the other identity tells.
-    precision = identity.get("precision")
-    encoder = place.find_encoder(str(identity["encoder"]))
-    if precision not in load_card(encoder).precisions:
-        precision = "f32"
+    encoder, precision = _choose_encoder(place, identity)
     run = embed_folder(
         path,
         place.cache,
@@ -88,6 +86,49 @@ def _embed(path: str | Path, place: Workspace, identity: dict[str, Any], **setti
     )
     run.cache.discard_damaged()
     return run
+
+
+def load_bundle_encoder(identity: dict[str, Any], place: Workspace, weights: Path | None = None) -> Encoder:
+    """Make an encoder that gives the embeddings that a bundle's heads were fitted on.
+
+    Parameters
+    ----------
+    identity : dict
+        One of the bundle's.
+    place : Workspace
+        Knows where users' own cards lie.
+    weights : Path, optional
+        The encoder's weights, where they are not in one of the usual places.
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    BirdembError
+        If it cannot be had, or its embeddings would be others.
+    """
+    name, precision = _choose_encoder(place, identity)
+    grid = WindowGrid(float(identity["window"]), float(identity["hop"]))
+    encoder = load_encoder(
+        name,
+        window=grid.window,
+        weights=weights,
+        precision=precision,
+        logits=bool(identity.get("logits")),
+        pooling=identity.get("pooling"),
+    )
+    refuse_other_embeddings(identity, identify(encoder, grid, identity.get("dtype", "float16")))
+    return encoder
+
+
+def _choose_encoder(place: Workspace, identity: dict[str, Any]) -> tuple[str, str]:
+    """Give the encoder's name, or the path of its card, and its precision."""
+    # Of what is absent or not known to this version, the refusal of the other identity tells.
+    encoder = place.find_encoder(str(identity["encoder"]))
+    precision = str(identity.get("precision"))
+    return encoder, precision if precision in load_card(encoder).precisions else "f32"
 
 
 def _join_listings(listings: Sequence[Listing]) -> Listing:

@@ -48,7 +48,7 @@ def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's
     """
     from birdemb import predicting
 
-    report = predicting.predict(path, show_progress=True, **settings)
+    report = predicting.predict_folder(path, show_progress=True, **settings)
     click.echo(describe(report.listing, "Predicted", report.elapsed, report.listing.seconds))
     heads = ", ".join(report.bundle.heads)
     click.echo(f"  bundle: {report.model}: {heads}, {len(report.bundle.classes)} classes")

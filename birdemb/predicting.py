@@ -29,12 +29,12 @@ from birdemb.submission import (
 )
 from birdemb.workspace import Workspace
 
-__all__ = ["PredictReport", "predict"]
+__all__ = ["PredictReport", "predict_folder"]
 
 
 @dataclass(frozen=True)
 class PredictReport:
-    """What `predict` did.
+    """What `predict_folder` did.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class PredictReport:
     elapsed: float
 
 
-def predict(
+def predict_folder(
     path: str | Path,
     *,
     output: str | Path = "submission.csv",

@@ -27,6 +27,8 @@ GLUE = {
     "onnx_export",
     "own_knowledge",
     "inference",
+    "listening",
+    "notebooks",
     "predicting",
     "quantize_command",
     "quantizing",

@@ -18,7 +18,7 @@ from birdemb.command_output import EXIT_SKIPPED
 from birdemb.embedding import embed_recordings
 from birdemb.fitting import fit
 from birdemb.listing import EmbeddedRecording, Listing, SkippedRecording
-from birdemb.predicting import predict
+from birdemb.predicting import predict_folder as predict
 
 
 @pytest.fixture(scope="module")

@@ -213,10 +213,10 @@ def test_recordings_are_embedded_in_int8_by_worker_processes(models, made, world
 def test_bundle_refuses_embeddings_of_another_calibration(models, world, birdnet_weights):
     embed_recordings(world.data, precision="int8", weights=birdnet_weights, jobs=1)
     fitting.fit("lr", jobs=1)
-    predicting.predict(world.soundscapes, weights=birdnet_weights, output="one.csv", jobs=1)
+    predicting.predict_folder(world.soundscapes, weights=birdnet_weights, output="one.csv", jobs=1)
     quantize_encoder(NAME, calibrate=world.data, windows=4, weights=birdnet_weights, force=True, **LOW)
     with pytest.raises(InputError, match=r"quantization is|quantized_sha256 is"):
-        predicting.predict(world.soundscapes, weights=birdnet_weights, output="two.csv", jobs=1)
+        predicting.predict_folder(world.soundscapes, weights=birdnet_weights, output="two.csv", jobs=1)
 
 
 @pytest.mark.slow
