@@ -24,6 +24,7 @@ _WAMD_VERSION, _WAMD_MODEL, _WAMD_SERIAL, _WAMD_NAME = 0, 1, 2, 4
 _WAMD_START, _WAMD_FIRST_POSITION, _WAMD_LAST_POSITION = 5, 6, 0x14
 _WAMD_TEXTS = (_WAMD_MODEL, _WAMD_SERIAL, _WAMD_NAME, _WAMD_START, _WAMD_FIRST_POSITION, _WAMD_LAST_POSITION)
 _MOST_ITEMS = 1000
+_FREE_TEXTS = ("ICMT", "COMMENT", "DESCRIPTION")
 _DATES = ("RECORDED_AT", "DATE", "ICRD")
 
 
@@ -52,14 +53,18 @@ def read_metadata(raw: io.RawIOBase) -> list[Clue]:
 
 
 def _read(chunks: dict[bytes, bytes], comments: dict[str, str]) -> Iterator[Clue]:
-    yield _read_guano(chunks.get(b"guan", b""))
-    yield _read_wamd(chunks.get(b"wamd", b""))
-    for name in ("ICMT", "COMMENT", "DESCRIPTION"):
-        yield _read_audiomoth(comments.get(name, ""))
-    yield _read_frontier_labs(comments)
+    if b"guan" in chunks:
+        yield _read_guano(chunks[b"guan"])
+    if b"wamd" in chunks:
+        yield _read_wamd(chunks[b"wamd"])
+    yield from (_read_audiomoth(comments[name]) for name in _FREE_TEXTS if name in comments)
+    if comments:
+        yield _read_frontier_labs(comments)
     for name in _DATES:
-        yield Clue(f"comment {name}", start=parse_time(comments.get(name, "")), any_program=True)
-    yield _read_bext(chunks.get(b"bext", b""))
+        if name in comments:
+            yield Clue(f"comment {name}", start=parse_time(comments[name]), any_program=True)
+    if b"bext" in chunks:
+        yield _read_bext(chunks[b"bext"])
 
 
 def _tells(clue: Clue) -> bool:

@@ -1,12 +1,16 @@
 """What the names of recordings tell of when and where they were made."""
 
+import re
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from birdemb.embed.origins import origin_of_name
+
+PAGE = (Path(__file__).parents[1] / "docs" / "recording-times.md").read_text(encoding="utf-8")
 
 STARTS = {
     # BirdCLEF
@@ -179,3 +183,17 @@ def test_names_of_real_soundscapes_are_read(recordings):
     origins = [origin_of_name(name) for name in names]
     assert {origin.recorder for origin in origins} == {"S4A03895"}
     assert [f"{origin.start:%Y%m%d_%H%M%S}" in name for origin, name in zip(origins, names, strict=True)] == [True] * 10
+
+
+def test_each_name_in_the_documentation_is_read():
+    table = PAGE.partition("## Names")[2].partition("Not taken for a time")[0]
+    names = [name for name in re.findall(r"`([^`]+\.(?:wav|WAV|ogg|flac))`", table) if not name.startswith("...")]
+    assert len(names) > 12
+    for name in names:
+        assert origin_of_name(name).day is not None, name
+
+
+def test_the_example_in_the_documentation_runs(capsys):
+    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    exec(compile(block, "the documentation", "exec"), {})  # noqa: S102 - its own lines
+    assert "'2019-05-22T06:30:05+10:00'" in capsys.readouterr().out
