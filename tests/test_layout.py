@@ -33,6 +33,8 @@ GLUE = {
     "quantize_command",
     "quantizing",
     "soundscapes",
+    "species_command",
+    "species_list",
     "training",
     "tune_command",
     "tuning",
