@@ -22,6 +22,7 @@ from birdemb.fit_command import fit
 from birdemb.info_command import info
 from birdemb.predict_commands import evaluate, predict
 from birdemb.quantize_command import quantize
+from birdemb.species_command import species
 from birdemb.tune_command import tune
 
 EXIT_ERROR = 1
@@ -94,7 +95,7 @@ def main() -> None:
     """
 
 
-for _command in (fit, tune, predict, evaluate, info, cache, encoders, quantize, export):
+for _command in (fit, tune, predict, evaluate, info, cache, encoders, species, quantize, export):
     main.add_command(_command)
 
 
