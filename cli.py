@@ -23,6 +23,7 @@ from birdemb.info_command import info
 from birdemb.labels_command import labels
 from birdemb.predict_commands import evaluate, predict
 from birdemb.quantize_command import quantize
+from birdemb.species_command import species
 from birdemb.tune_command import tune
 
 EXIT_ERROR = 1
@@ -95,7 +96,7 @@ def main() -> None:
     """
 
 
-for _command in (fit, tune, predict, evaluate, info, labels, cache, encoders, quantize, export):
+for _command in (fit, tune, predict, evaluate, info, labels, cache, encoders, species, quantize, export):
     main.add_command(_command)
 
 

@@ -2,7 +2,7 @@
 
 birdemb.embed_recordings("data/")
 birdemb.fit("lgbm")
-birdemb.predict("soundscapes/", output="submission.csv")
+birdemb.predict_folder("soundscapes/", output="submission.csv")
 birdemb.evaluate("submission.csv", "truth.csv")
 """
 
@@ -14,19 +14,37 @@ if TYPE_CHECKING:
     from birdemb.demo import run_demo
     from birdemb.embedding import embed_recordings
     from birdemb.errors import BirdembError
+    from birdemb.evaluating import evaluate
     from birdemb.fitting import fit
-    from birdemb.prediction import evaluate, predict
+    from birdemb.listening import Listener, listen
+    from birdemb.notebooks import predict
+    from birdemb.predicting import predict_folder
     from birdemb.tuning import tune
 
-__all__ = ["BirdembError", "embed_recordings", "evaluate", "fit", "open_cache", "predict", "run_demo", "tune"]
+__all__ = [
+    "BirdembError",
+    "Listener",
+    "embed_recordings",
+    "evaluate",
+    "fit",
+    "listen",
+    "open_cache",
+    "predict",
+    "predict_folder",
+    "run_demo",
+    "tune",
+]
 
 _HOMES = {
     "BirdembError": "birdemb.errors",
     "embed_recordings": "birdemb.embedding",
-    "evaluate": "birdemb.prediction",
+    "evaluate": "birdemb.evaluating",
     "fit": "birdemb.fitting",
     "open_cache": "birdemb.cache.view",
-    "predict": "birdemb.prediction",
+    "Listener": "birdemb.listening",
+    "listen": "birdemb.listening",
+    "predict": "birdemb.notebooks",
+    "predict_folder": "birdemb.predicting",
     "run_demo": "birdemb.demo",
     "tune": "birdemb.tuning",
 }

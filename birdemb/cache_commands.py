@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from birdemb.command_output import EXIT_SKIPPED
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.errors import InputError
 
@@ -143,7 +144,7 @@ def merge(sources: Sequence[Path], into: Path) -> None:
     """Copy what other caches have and one has not.
 
     The sources are only read. What is there already is not copied again, so that it may be stopped and started again.
-    The exit status is 1 if something in the sources was damaged, and left out.
+    The exit status is 3 if something in the sources was damaged, and left out.
     """
     from birdemb.cache.merging import merge
 
@@ -156,7 +157,7 @@ def merge(sources: Sequence[Path], into: Path) -> None:
     if report.problems:
         click.echo(f"  left out as damaged, or of another format: {len(report.problems)}", err=True)
         _show(report.problems)
-        sys.exit(_EXIT_DAMAGED)
+        sys.exit(EXIT_SKIPPED)
 
 
 @cache.command(

@@ -13,8 +13,9 @@ from birdemb.defaults import DEMO_ENCODER, DEMO_FOLDER
 from birdemb.embed.catalogue import load_card
 from birdemb.embedding import EmbedReport, embed_recordings
 from birdemb.errors import MissingDependencyError
+from birdemb.evaluating import evaluate
 from birdemb.fitting import fit
-from birdemb.prediction import evaluate, predict
+from birdemb.predicting import predict_folder
 from birdemb.synthesis import World, make_world
 
 __all__ = ["DemoReport", "DemoScore", "run_demo"]
@@ -125,7 +126,7 @@ def run_demo(
             scores.append(DemoScore(head, problem=str(error)))
             continue
         submission = folder / f"submission-{head}.csv"
-        predicted = predict(
+        predicted = predict_folder(
             world.soundscapes, output=submission, workspace=workspace, jobs=jobs, show_progress=show_progress
         )
         found = evaluate(submission, world.truth)

@@ -30,6 +30,19 @@ _NOTABLE = 0.005  # in ROC-AUC
 _SHOWN_METRICS = {"macro_roc_auc": "ROC-AUC", "cmap": "cmAP", "padded_cmap": "padded cmAP", "lrap": "LRAP"}
 
 
+def _read_positive_weights(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for assignment in given:
+        label, equals, text = assignment.rpartition("=")
+        try:
+            weights[label] = float(text)
+        except ValueError:
+            equals = ""
+        if not equals or not label:
+            raise click.BadParameter(f"{assignment}: expected CLASS=WEIGHT, such as amered=4.", context, option)
+    return weights
+
+
 def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what heads learn from: they are those of `fit` and of `tune`."""
     for option in (
@@ -67,6 +80,14 @@ def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="balanced",
             show_default=True,
             help="How rare classes are lifted; docs/reweighting.md has the formulas.",
+        ),
+        click.option(
+            "--positive-weight",
+            "positive_weights",
+            metavar="CLASS=WEIGHT",
+            multiple=True,
+            callback=_read_positive_weights,
+            help="Let the positives of one class count more or less; more than once for several.",
         ),
         click.option(
             "--encoder",

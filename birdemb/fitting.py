@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import SUFFIX, write_bundle
-from birdemb.classify.ensemble import Ensemble, Member, fit_member
-from birdemb.classify.heads import make_head
-from birdemb.classify.reweighting import RULES
+from birdemb.classify.ensemble import Ensemble, fit_member
+from birdemb.classify.members import list_positive_weights, make_members, name_heads
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
@@ -31,7 +30,7 @@ from birdemb.training import LabelRules, TrainingData, read_training_data
 from birdemb.validation import Validation, ValidationRules, validate
 from birdemb.workspace import Workspace
 
-__all__ = ["FitReport", "fit", "make_members", "name_heads"]
+__all__ = ["FitReport", "fit"]
 
 _RECORDED_PACKAGES = (
     "birdemb",
@@ -107,6 +106,7 @@ def fit(
     secondary: str | float = "unknown",
     rating: bool = False,
     most_recordings: int | None = None,
+    positive_weights: Mapping[str, float] | None = None,
     prior: str = "auto",
     cv: int | None = None,
     group: str = "recording",
@@ -148,6 +148,8 @@ def fit(
         Whether recordings weigh by their rating.
     most_recordings : int, optional
         Most recordings of a class.
+    positive_weights : mapping of str to float, optional
+        How many times as much as before the positives of a class count, by its label; 1 for all others.
     prior : "auto", "none", "offset" or "features"
         How heads start from what the encoder knows of the classes by itself. ``"auto"`` is an offset where it knows
         any.
@@ -215,6 +217,10 @@ def fit(
     )
     tell("reading embeddings and labels")
     data = read_training_data(place, labels, encoders, label_rules, prior, seed)
+    if positive_weights:
+        for member in members:
+            listed = list_positive_weights(positive_weights, data.labels.classes, member.head.positive_weight)
+            member.head.set_params(positive_weight=listed)
     if expected is not None and truth is not None:
         find_scored(expected, data.labels.classes, truth)  # what is wrong with it is told before the work
     validation = validate(members, data, rules, tell)
@@ -260,74 +266,6 @@ def _share_windows(data: TrainingData) -> NDArray[np.float64]:
     present = (data.weights * data.targets).sum(axis=0)
     shares: NDArray[np.float64] = np.divide(present, known, out=np.zeros_like(known), where=known > 0)
     return shares
-
-
-def name_heads(head: str | Sequence[str]) -> tuple[str, ...]:
-    """Read the names of heads, ``"lr,lgbm"`` or ``["lr", "lgbm"]``.
-
-    Raises
-    ------
-    InputError
-        If there are none, or one comes twice.
-    """
-    names = tuple(name.strip() for name in (head.split(",") if isinstance(head, str) else head))
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"The heads are {', '.join(names) or 'none'}. Name at least one, and each once.")
-    return names
-
-
-def make_members(
-    names: Sequence[str],
-    encoders: int,
-    parameters: Mapping[str, Mapping[str, Any]],
-    head_parameters: Mapping[str, Any],
-    *,
-    reweight: str,
-    seed: int,
-    jobs: int,
-) -> list[Member]:
-    """Make the unfitted heads, each once for each encoder.
-
-    Parameters
-    ----------
-    names : sequence of str
-    encoders : int
-        How many there are.
-    parameters : mapping of str to mapping
-        Of heads by name.
-    head_parameters : mapping
-        Of a single head.
-    reweight : str
-        ``"none"`` or one of `birdemb.classify.reweighting.RULES`.
-    seed, jobs : int
-
-    Returns
-    -------
-    list of Member
-
-    Raises
-    ------
-    InputError
-        If there is no such head, parameter or rule.
-    """
-    if reweight != "none" and reweight not in RULES:
-        raise InputError(f"There is no reweighting {reweight!r}. Use 'none', {', '.join(map(repr, RULES))}.")
-    strangers = [name for name in parameters if name not in names]
-    if strangers:
-        raise InputError(f"There are parameters of {strangers[0]!r}, which is not among the heads {', '.join(names)}.")
-    if head_parameters and len(names) > 1:
-        raise InputError(
-            f"With several heads it is not plain whose parameter {next(iter(head_parameters))!r} is. "
-            "Name the head: HEAD.PARAMETER=VALUE, or parameters={'lgbm': {...}}."
-        )
-    members = []
-    for name in names:
-        own = {**head_parameters, **parameters.get(name, {})}
-        if "n_jobs" in own:
-            raise InputError("Give jobs in place of n_jobs: the number of workers is no part of a head.")
-        own = {"class_weight": None if reweight == "none" else reweight, "random_state": seed, **own}
-        members += [Member(make_head(name, n_jobs=jobs, **own), encoder) for encoder in range(encoders)]
-    return members
 
 
 def _describe_origin(

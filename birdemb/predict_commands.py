@@ -46,9 +46,9 @@ def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's
 
     The result has a row for each window, named <file stem>_<end second>, and a column for each class.
     """
-    from birdemb import prediction
+    from birdemb import predicting
 
-    report = prediction.predict(path, show_progress=True, **settings)
+    report = predicting.predict_folder(path, show_progress=True, **settings)
     click.echo(describe(report.listing, "Predicted", report.elapsed, report.listing.seconds))
     heads = ", ".join(report.bundle.heads)
     click.echo(f"  bundle: {report.model}: {heads}, {len(report.bundle.classes)} classes")
@@ -81,9 +81,9 @@ def evaluate(submission: Path, truth: Path) -> None:
     column row_id and a column for each class; in TRUTH these are 0 or 1. Intervals are of 95%, by drawing soundscapes
     with replacement.
     """
-    from birdemb import prediction
+    from birdemb import evaluating
 
-    scores = prediction.evaluate(submission, truth, intervals=True)
+    scores = evaluating.evaluate(submission, truth, intervals=True)
     table = scores.classes.rename(columns={"roc_auc": "ROC-AUC", "average_precision": "average precision"})
     click.echo(table.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
     click.echo()

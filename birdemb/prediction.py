@@ -1,353 +1,53 @@
-"""The third step of the main job: soundscapes and a bundle to a submission, and its score."""
+"""A prediction: the probability of each class in each window of recordings."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from birdemb.classify.blending import blend_by_rank
-from birdemb.classify.bundle import Bundle
-from birdemb.classify.bundle_file import read_bundle
-from birdemb.classify.checks import check_number
-from birdemb.defaults import DEFAULT_WORKSPACE
-from birdemb.detections import list_detections, write_detections
-from birdemb.embed.catalogue import load_card
-from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_recordings
-from birdemb.embed.remote import hide_secrets
-from birdemb.embed.run import EmbedRun, embed_folder
-from birdemb.embed.windows import WindowGrid
-from birdemb.errors import InputError
-from birdemb.listing import EmbeddedRecording, Listing, SkippedRecording, write_skipped
-from birdemb.metrics import Scores, score_submission
-from birdemb.storage import check_writable
-from birdemb.submission import (
-    SampleMatch,
-    make_submission,
-    match_sample,
-    read_scores,
-    refuse_shared_stems,
-    write_submission,
-)
-from birdemb.training import read_heard
-from birdemb.workspace import Workspace
+from birdemb.listing import EmbeddedRecording
+from birdemb.taxonomy import ClassName
 
-__all__ = ["PredictReport", "evaluate", "predict"]
-
-_WINDOWS_AT_ONCE = 32_768
+__all__ = ["Prediction"]
 
 
-@dataclass(frozen=True)
-class PredictReport:
-    """What `predict` did.
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The probability of each class in each window of recordings.
 
     Parameters
     ----------
-    path : Path
-        The submission.
-    detections : Path or None
-        The table of detections, where one was asked for.
-    detected : int
-        How many there are.
-    model : Path
-        The bundle.
-    bundle : Bundle
-    listing : Listing
-        Every soundscape, predicted or skipped.
-    sample : SampleMatch or None
-        What did not match the sample submission, where one was given.
-    errors : Path or None
-        The table of what was skipped.
-    elapsed : float
-        Seconds.
+    recordings : sequence of EmbeddedRecording
+    probabilities : ndarray of shape (windows, classes), float64
+        A row for each window of each recording, in the order of these.
+    classes : sequence of ClassName
+        The columns.
+    window, hop : float
+        Length and distance of the windows in seconds.
     """
 
-    path: Path
-    detections: Path | None
-    detected: int
-    model: Path
-    bundle: Bundle
-    listing: Listing
-    sample: SampleMatch | None
-    errors: Path | None
-    elapsed: float
+    recordings: Sequence[EmbeddedRecording]
+    probabilities: NDArray[np.float64]
+    classes: Sequence[ClassName]
+    window: float = 5.0
+    hop: float = 5.0
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes as the table of labels names them."""
+        return tuple(name.label for name in self.classes)
 
-def predict(
-    path: str | Path,
-    *,
-    output: str | Path = "submission.csv",
-    detections: str | Path | None = None,
-    model: str | Path | None = None,
-    sample_submission: str | Path | None = None,
-    blend_with: str | Path | None = None,
-    blend_weight: float = 0.5,
-    weights: str | Path | None = None,
-    workspace: str | Path = DEFAULT_WORKSPACE,
-    jobs: int = -1,
-    backend: str = "loky",
-    scheduler: str | None = None,
-    show_progress: bool = False,
-) -> PredictReport:
-    """Predict the probability of each class in each window of soundscapes, and write them as a submission.
+    @property
+    def recording_numbers(self) -> NDArray[np.int64]:
+        """Give the index of each window's recording; of shape (windows,)."""
+        return np.repeat(np.arange(len(self.recordings)), [entry.windows for entry in self.recordings])
 
-    Parameters
-    ----------
-    path : path or URL
-        A folder of soundscapes, or one.
-    output : path
-        The submission to write.
-    detections : path, optional
-        A table to write of the windows in which a class passes its threshold.
-    model : path, optional
-        A bundle; by default the one that was fitted last.
-    sample_submission : path, optional
-        A table whose rows and columns the submission gets, in their order.
-    blend_with : path, optional
-        A submission of something else for the same rows and classes. The result is then not a probability but the
-        mean of the ranks of both, in 0 to 1; the detections remain this model's own.
-    blend_weight : float
-        Weight of the other submission, above 0 and below 1.
-    weights : path, optional
-        The encoder's weights, where they are not in one of the usual places.
-    workspace : path
-        The working folder; its cache is used.
-    jobs : int
-        Processes at the same time; -1 for as many as there are cores.
-    backend, scheduler : str
-        Where they run; see `birdemb.embed_recordings`.
-    show_progress : bool
-        Whether to show progress on standard error.
-
-    Returns
-    -------
-    PredictReport
-
-    Raises
-    ------
-    BirdembError
-        If there is no bundle, the bundle's encoder cannot be had, no soundscape can be used, or the output cannot
-        be written.
-    """
-    started = time.monotonic()
-    output, place = Path(output), Workspace(Path(workspace))
-    model = Path(model) if model is not None else place.last_bundle()
-    if not model.is_file():
-        raise InputError(f"There is no bundle {model}. Check the path, or fit one with `birdemb fit`.")
-    bundle = read_bundle(model)
-    sample = read_scores(Path(sample_submission)) if sample_submission is not None else None
-    other = read_scores(Path(blend_with)) if blend_with is not None else None
-    if other is not None:
-        # What can be told before the work is.
-        columns = sample.columns if sample is not None else ["row_id", *bundle.labels]
-        _refuse_other_names(blend_with, "column", columns, other.columns)
-        if sample is not None:
-            _refuse_other_names(blend_with, "row", sample["row_id"], other["row_id"])
-    if detections is not None and Path(detections).resolve() == output.resolve():
-        raise InputError(f"Both the submission and the detections would be written to {output}. Name two files.")
-    check_number("The weight of the other submission", blend_weight, above=0, below=1)
-    thresholds = bundle.ensemble.thresholds
-    if detections is not None and thresholds is None:
-        raise InputError(
-            f"{model} has no thresholds, as nothing was validated when it was fitted. Fit it with --cv, on classes "
-            "that have several recordings."
-        )
-    if weights is not None and len(bundle.identities) > 1:
-        raise InputError("--weights names the weights of one encoder, and the bundle has several. Use BIRDEMB_MODELS.")
-    refuse_shared_stems(found.name for found in find_recordings(path).recordings)
-    for written in (output, *([Path(detections)] if detections is not None else [])):
-        if written.suffix.lower() in AUDIO_SUFFIXES | OTHER_SUFFIXES:
-            raise InputError(f"{written} has the name of a recording, which a table must not replace. Name it .csv.")
-        check_writable(written)
-    listing, probabilities = predict_soundscapes(
-        bundle,
-        path,
-        place,
-        weights=Path(weights) if weights is not None else None,
-        jobs=jobs,
-        backend=backend,
-        scheduler=scheduler,
-        show_progress=show_progress,
-    )
-    errors = write_skipped(place.errors("predict"), listing.skipped)
-    listing.refuse_if_empty(hide_secrets(str(path)), errors)
-    table = make_submission(listing.recordings, probabilities, bundle.labels, window=bundle.window, hop=bundle.hop)
-    match = match_sample(table, sample, bundle.shares.tolist()) if sample is not None else None
-    result = match.table if match else table
-    if other is not None:
-        _refuse_other_names(blend_with, "row", result["row_id"], other["row_id"])
-        result = blend_by_rank([result, other], [1 - blend_weight, blend_weight])
-    found = 0
-    if detections is not None and thresholds is not None:
-        detected = list_detections(
-            listing.recordings,
-            probabilities,
-            thresholds.threshold,
-            bundle.classes,
-            window=bundle.window,
-            hop=bundle.hop,
-        )
-        write_detections(Path(detections), detected)
-        found = len(detected)
-    write_submission(output, result)
-    return PredictReport(
-        path=output,
-        detections=Path(detections) if detections is not None else None,
-        detected=found,
-        model=model,
-        bundle=bundle,
-        listing=listing,
-        sample=match,
-        errors=errors,
-        elapsed=time.monotonic() - started,
-    )
-
-
-def _refuse_other_names(path: str | Path | None, what: str, expected: Iterable[str], found: Iterable[str]) -> None:
-    ours, theirs = dict.fromkeys(expected), dict.fromkeys(found)
-    for name in (*ours, *theirs):
-        if name not in theirs or name not in ours:
-            raise InputError(
-                f"{path} {'has' if name in theirs else 'lacks'} the {what} {name!r}, and the prediction "
-                f"{'lacks' if name in theirs else 'has'} it. Blend submissions for the same rows and classes; with "
-                "--sample-submission the prediction has those of the sample."
-            )
-
-
-def predict_soundscapes(
-    bundle: Bundle,
-    path: str | Path,
-    place: Workspace,
-    *,
-    jobs: int = -1,
-    **settings: Any,  # noqa: ANN401 - each has its own type
-) -> tuple[Listing, NDArray[np.float64]]:
-    """Predict the probability of each class in each window of soundscapes.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    path : path or URL
-        A folder of soundscapes, or one.
-    place : Workspace
-        Its cache is used.
-    jobs : int
-        Processes at the same time; -1 for as many as there are cores.
-    **settings
-        weights, backend, scheduler and show_progress, as `birdemb.embed.run.embed_folder` has them.
-
-    Returns
-    -------
-    listing : Listing
-        Every soundscape, predicted or skipped.
-    probabilities : ndarray of shape (windows of all that were predicted, classes), float64
-
-    Raises
-    ------
-    BirdembError
-        If an encoder cannot be had, or the embeddings would be others than the bundle's.
-    """
-    runs = [_embed(path, place, identity, jobs=jobs, **settings) for identity in bundle.identities]
-    listing = _join_listings([run.listing for run in runs])
-    bundle.ensemble.set_jobs(jobs)
-    if not listing.recordings:
-        return listing, np.empty((0, len(bundle.classes)))
-    return listing, _predict_probabilities(bundle, runs, listing.recordings)
-
-
-def _embed(path: str | Path, place: Workspace, identity: dict[str, Any], **settings: Any) -> EmbedRun:  # noqa: ANN401
-    # Of what is absent or not known to this version, the refusal of the other identity tells.
-    precision = identity.get("precision")
-    encoder = place.find_encoder(str(identity["encoder"]))
-    if precision not in load_card(encoder).precisions:
-        precision = "f32"
-    run = embed_folder(
-        path,
-        place.cache,
-        encoder=encoder,
-        pooling=identity.get("pooling"),
-        grid=WindowGrid(float(identity["window"]), float(identity["hop"])),
-        precision=precision,
-        dtype=identity.get("dtype", "float16"),
-        logits=bool(identity.get("logits")),
-        expected=identity,
-        remembered=place.contents,
-        **settings,
-    )
-    run.cache.discard_damaged()
-    return run
-
-
-def _join_listings(listings: Sequence[Listing]) -> Listing:
-    """Give the soundscapes that every encoder could embed, and what any of them skipped."""
-    first = listings[0]
-    if len(listings) == 1:
-        return first
-    heard = set.intersection(
-        *({(entry.recording, entry.sha256, entry.windows) for entry in listing.recordings} for listing in listings)
-    )
-    usable = [entry for entry in first.recordings if (entry.recording, entry.sha256, entry.windows) in heard]
-    kept = {entry.recording for entry in usable}
-    skipped = {entry.recording: entry for listing in listings for entry in listing.skipped}
-    for listing in listings:
-        for entry in listing.recordings:
-            if entry.recording not in kept and entry.recording not in skipped:
-                skipped[entry.recording] = SkippedRecording(
-                    entry.recording, "read", "it was changed while the encoders heard it"
-                )
-    return replace(first, recordings=usable, skipped=list(skipped.values()))
-
-
-def _predict_probabilities(
-    bundle: Bundle, runs: Sequence[EmbedRun], recordings: Sequence[EmbeddedRecording]
-) -> NDArray[np.float64]:
-    """Predict a part of the recordings at a time, as their embeddings together may not fit into memory."""
-    scores = []
-    for some in _split(recordings):
-        contents = [entry.sha256 for entry in some]
-        heard = [
-            read_heard(run.cache, contents, prior) for run, prior in zip(runs, bundle.ensemble.priors, strict=True)
-        ]
-        part = bundle.ensemble.score_members(heard)
-        # Ranks are those among all windows, so that they have to wait for the last one.
-        scores.append(part if bundle.ensemble.needs_whole_table else bundle.ensemble.combine(part))
-    if bundle.ensemble.needs_whole_table:
-        return bundle.ensemble.combine(np.concatenate(scores, axis=1))
-    return np.concatenate(scores)
-
-
-def _split(recordings: Sequence[EmbeddedRecording]) -> Iterator[Sequence[EmbeddedRecording]]:
-    """Give parts of about so many windows, of at least one recording."""
-    begin, windows = 0, 0
-    for end, entry in enumerate(recordings, 1):
-        windows += entry.windows
-        if windows >= _WINDOWS_AT_ONCE or end == len(recordings):
-            yield recordings[begin:end]
-            begin, windows = end, 0
-
-
-def evaluate(submission: str | Path, truth: str | Path, *, intervals: bool = False) -> Scores:
-    """Score a submission against a truth table with the metric of the BirdCLEF competitions.
-
-    Parameters
-    ----------
-    submission, truth : path
-        CSV files with the column row_id and one column for each class.
-    intervals : bool
-        Whether to draw soundscapes for 95% intervals, which takes some seconds for large tables.
-
-    Returns
-    -------
-    Scores
-
-    Raises
-    ------
-    InputError
-        If they are no such tables or do not match.
-    """
-    return score_submission(read_scores(Path(submission)), read_scores(Path(truth)), intervals=intervals)
+    @property
+    def starts(self) -> NDArray[np.float64]:
+        """Give the seconds from its recording's start at which each window begins; of shape (windows,)."""
+        counts = [entry.windows for entry in self.recordings]
+        numbers = np.concatenate([np.arange(count, dtype=np.float64) for count in counts] or [np.empty(0)])
+        return numbers * self.hop

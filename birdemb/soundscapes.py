@@ -14,8 +14,8 @@ import pandas as pd
 from birdemb.classify.bundle import Bundle
 from birdemb.embed.recordings import find_recordings
 from birdemb.errors import InputError
+from birdemb.inference import predict_soundscapes
 from birdemb.metrics import ScoreTable, score_windows
-from birdemb.prediction import predict_soundscapes
 from birdemb.submission import make_submission, read_scores, refuse_shared_stems
 from birdemb.validation import Validation
 from birdemb.workspace import Workspace
@@ -163,9 +163,13 @@ def score_soundscapes(
     """
     expected = read_truth(path, truth)
     labels = find_scored(expected, bundle.labels, truth)
-    listing, probabilities = predict_soundscapes(bundle, path, place, jobs=jobs)
+    _, prediction = predict_soundscapes(bundle, path, place, jobs=jobs)
     table = make_submission(
-        listing.recordings, probabilities, bundle.labels, window=bundle.window, hop=bundle.hop
+        prediction.recordings,
+        prediction.probabilities,
+        prediction.labels,
+        window=prediction.window,
+        hop=prediction.hop,
     ).set_index("row_id")
     missing = [row for row in expected["row_id"] if row not in table.index]
     if missing:

@@ -147,6 +147,8 @@ def _fit_command(context: click.Context, head: str, parameters: Mapping[str, Any
         if option.name not in shared_names or not given:
             continue
         value = context.params[option.name]
+        if isinstance(value, Mapping):
+            value = tuple(f"{label}={weight:g}" for label, weight in value.items())
         if isinstance(value, bool):
             words += [option.opts[0]] if value else []
             continue

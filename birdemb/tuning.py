@@ -25,10 +25,10 @@ from birdemb.classify.blending import Blend
 from birdemb.classify.ensemble import Member
 from birdemb.classify.folds import assessable_classes
 from birdemb.classify.heads import make_head
+from birdemb.classify.members import list_positive_weights, make_members
 from birdemb.classify.validation import score_fold
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.errors import InputError
-from birdemb.fitting import make_members
 from birdemb.labels import MINIMUM_OVERLAP
 from birdemb.resampled import Evaluation
 from birdemb.storage import check_writable, hash_json, replace_atomically
@@ -116,6 +116,7 @@ def tune(
     secondary: str | float = "unknown",
     rating: bool = False,
     most_recordings: int | None = None,
+    positive_weights: Mapping[str, float] | None = None,
     prior: str = "auto",
     cv: int | None = None,
     group: str = "recording",
@@ -149,7 +150,7 @@ def tune(
         Where to write the table of trials; by default in the working folder.
     fixed : mapping, optional
         Parameters of the head that are not searched.
-    labels, encoders, reweight, secondary, rating, most_recordings, prior, cv, group
+    labels, encoders, reweight, secondary, rating, most_recordings, positive_weights, prior, cv, group
         As for `birdemb.fit`. With several encoders the head has the same parameters on each, and the mean of their
         probabilities is scored.
     minimum_overlap, minimum_confidence, unannotated, columns
@@ -183,11 +184,7 @@ def tune(
         own = {head: {**held, **parameters}}
         return make_members((head,), max(1, len(encoders)), own, {}, reweight=reweight, seed=seed, jobs=jobs)
 
-    space = Space(
-        {name: part for name, part in SPACES[head].items() if name not in held}, make({})[0].head.get_params()
-    )
-    if not space.parts:
-        raise InputError(f"All that could be searched of {head} is held fixed: {', '.join(SPACES[head])}.")
+    make({})  # refuses what is no parameter
     import_optuna()
     place = Workspace(Path(workspace))
     path = Path(output) if output is not None else place.folder / "tuning" / f"{head}.csv"
@@ -198,9 +195,17 @@ def tune(
         secondary, rating, most_recordings, group, minimum_overlap, unannotated, minimum_confidence, dict(columns or {})
     )
     data = read_training_data(place, labels, encoders, rules, prior, seed)
+    if positive_weights:
+        given = held.get("positive_weight", 1.0)
+        held["positive_weight"] = list_positive_weights(positive_weights, data.labels.classes, given)
     folds, reason = choose_folds(data, ValidationRules(cv=cv, seed=seed))
     if folds is None:
         raise InputError(f"Without validation nothing tells one trial from another, and there is none: {reason}.")
+    space = Space(
+        {name: part for name, part in SPACES[head].items() if name not in held}, make({})[0].head.get_params()
+    )
+    if not space.parts:
+        raise InputError(f"All that could be searched of {head} is held fixed: {', '.join(SPACES[head])}.")
     scorer = _Scorer(data, folds, metric, make, seed)
     name = f"{head}-{_digest(data, folds, head, space, metric)[:32]}"
     deadline = math.inf if time_limit is None else started + time_limit

@@ -12,7 +12,7 @@ from birdemb.errors import InputError
 
 __all__ = ["list_cards", "load_card", "read_cards"]
 
-_NO_CARDS = ("synonyms.toml", ".golden.toml")
+_NO_CARDS = ("synonyms.toml", ".golden.toml", ".range.toml")
 """Ends of the names of what else lies beside the cards."""
 
 _SUFFIX = ".toml"

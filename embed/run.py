@@ -27,7 +27,7 @@ from birdemb.listing import EmbeddedRecording, Listing, SkippedRecording
 from birdemb.progress import Progress
 from birdemb.storage import hash_json
 
-__all__ = ["EmbedRun", "embed_folder", "identify"]
+__all__ = ["EmbedRun", "embed_folder", "identify", "refuse_other_embeddings"]
 
 _DTYPES = ("float16", "float32")
 _SECONDS_TO_PLAN = 0.2  # given to a folder that may be so small that starting workers would take longer than the work
@@ -140,12 +140,7 @@ def embed_folder(
     _refuse_fractions(grid, made.card.sample_rate)
     identity = identify(made, grid, dtype)
     if expected is not None:
-        refuse_other_identity(
-            expected,
-            identity,
-            who=f"The bundle was fitted on embeddings of another {made.card.name}",
-            advice="Use the weights and the version of birdemb that it was fitted with, or fit again.",
-        )
+        refuse_other_embeddings(expected, identity)
     cache = EmbeddingCache(cache_folder, identity)
     settings = Settings(
         made.card.name,
@@ -206,6 +201,29 @@ def embed_folder(
     finally:
         memory.save(found.folder, found.recordings if Path(path).is_dir() else ())
     return EmbedRun(_list(found, planner, cache), cache, made.card, fresh_seconds, time.monotonic() - started)
+
+
+def refuse_other_embeddings(expected: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raise unless an encoder's embeddings are those that a bundle's heads were fitted on.
+
+    Parameters
+    ----------
+    expected : dict
+        The identity in the bundle.
+    found : dict
+        As `identify` gives it.
+
+    Raises
+    ------
+    InputError
+        Names the first difference.
+    """
+    refuse_other_identity(
+        expected,
+        found,
+        who=f"The bundle was fitted on embeddings of another {found['encoder']}",
+        advice="Use the weights and the version of birdemb that it was fitted with, or fit again.",
+    )
 
 
 def _refuse_fractions(grid: WindowGrid, sample_rate: int) -> None:

@@ -264,15 +264,15 @@ def _require_more(name: str, difference: float, said: str) -> Check:
 
 
 def _size(row: NDArray[np.float32]) -> float:
-    """Give the root mean square of an embedding; 1 for one that is 0."""
-    return float(np.sqrt(np.square(row, dtype=np.float64).mean())) or 1.0
+    """Give the root mean square of an embedding."""
+    return float(np.sqrt(np.square(row, dtype=np.float64).mean()))
 
 
 def _largest(row: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Give the largest difference of two embeddings' values, in units of the second's size."""
-    return float(np.abs(row.astype(np.float64) - other).max() / _size(other))
+    """Give the largest difference of two embeddings' values, in units of the second's size, or of 1 if that is 0."""
+    return float(np.abs(row.astype(np.float64) - other).max() / (_size(other) or 1.0))
 
 
 def _distance(row: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Give the root mean square of two embeddings' difference, in units of the larger one's size."""
-    return float(np.sqrt(np.square(row.astype(np.float64) - other).mean()) / max(_size(row), _size(other)))
+    return float(np.sqrt(np.square(row.astype(np.float64) - other).mean()) / (max(_size(row), _size(other)) or 1.0))

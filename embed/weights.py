@@ -28,6 +28,7 @@ __all__ = [
     "is_there",
     "locate_weights",
     "name_in_commands",
+    "usual_places",
     "ways_to_get",
     "weights_of",
 ]
@@ -123,6 +124,11 @@ def _places(card: Card, weights: Weights) -> Iterator[Path]:
         yield card.place.parent / weights.file
         if not weights.sha256 and not weights.sources:
             return  # what lies elsewhere under that name may be anybody's
+    yield from usual_places(weights)
+
+
+def usual_places(weights: Weights) -> Iterator[Path]:
+    """Give where weights of birdemb's own cards would lie: the folders of weights, Kaggle's mounts, the package."""
     yield weights_folder() / weights.file
     yield user_folder() / weights.file
     yield from places_on_kaggle(weights)

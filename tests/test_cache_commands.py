@@ -79,7 +79,7 @@ def test_merge_tells_what_it_did(tmp_path):
     assert_holds(EmbeddingCache(tmp_path / "c", IDENTITY), range(8))
     fill(tmp_path / "b", [12])
     damage_rows(tmp_path / "b", 12)
-    assert "left out as damaged, or of another format: 1" in run("merge", "b", "--into", "c", status=1)
+    assert "left out as damaged, or of another format: 1" in run("merge", "b", "--into", "c", status=3)
 
 
 def test_export_writes_what_its_name_says(tmp_path):

@@ -182,7 +182,7 @@ def test_package_s_functions_are_the_commands(world, tmp_path):
     report = birdemb.embed_recordings(world.data, encoder="melspec", workspace=tmp_path / "w", jobs=1)
     assert len(report.listing.recordings) == world.n_recordings
     birdemb.fit("lr", workspace=tmp_path / "w")
-    birdemb.predict(world.soundscapes, output=tmp_path / "s.csv", workspace=tmp_path / "w", jobs=1)
+    birdemb.predict_folder(world.soundscapes, output=tmp_path / "s.csv", workspace=tmp_path / "w", jobs=1)
     assert birdemb.evaluate(tmp_path / "s.csv", world.truth).macro_roc_auc > 0.5
     assert set(birdemb.__all__) <= set(dir(birdemb))
     assert not (Path.cwd() / ".birdemb").exists()

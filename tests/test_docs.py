@@ -16,7 +16,7 @@ from birdemb.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-CACHE, HEADS = ((REPOSITORY / "docs" / name).read_text(encoding="utf-8") for name in ("cache.md", "heads.md"))
+PAGES = [(REPOSITORY / "docs" / name).read_text(encoding="utf-8") for name in ("cache.md", "heads.md", "library.md")]
 MODULES = [module.name for module in pkgutil.walk_packages(birdemb.__path__, "birdemb.")]
 
 
@@ -47,8 +47,8 @@ def test_readme_runs_line_by_line(world, birdnet_weights):
         assert program == "birdemb"
         result = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
-    # The cache's own page reads what the lines above have made.
-    for block in blocks("python") + blocks("python", CACHE) + blocks("python", HEADS):
+    # These pages read what the lines above have made.
+    for block in [block for page in (README, *PAGES) for block in blocks("python", page)]:
         exec(compile(block, "the documentation", "exec"), {})  # noqa: S102 - its own lines
 
 

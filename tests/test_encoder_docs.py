@@ -10,6 +10,7 @@ from test_docs import blocks
 
 from birdemb.embed.card import Card, LabelFile, Source, Tensors, Weights
 from birdemb.embed.catalogue import list_cards
+from birdemb.embed.verification import FAILED, verify_encoder
 
 PAGE = (Path(__file__).parents[1] / "docs" / "encoders.md").read_text(encoding="utf-8")
 ENGINES = {
@@ -64,8 +65,10 @@ EXAMPLES = ("openvino", "openvino", "savedmodel", "torchscript", "tflite")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Converting a tensor")  # of torch's exporters
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_examples_run(number):
+def test_examples_run_and_are_verified(number):
     write_audio(Path("data/a.wav"), make_noise(16_000 * 7), 16_000)
     examples = blocks("python", PAGE)
     assert [re.search('kind = "(.*)"', example)[1] for example in examples] == list(EXAMPLES)
     exec(compile(examples[number], "docs/encoders.md", "exec"), {})  # noqa: S102 - its own lines
+    for card in Path().glob("*.toml"):
+        assert [check for check in verify_encoder(str(card)) if check.state == FAILED] == []

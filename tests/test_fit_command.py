@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from fit_files import IDENTITY, hear, refuse, run, table_of, write_workspace
+from fit_files import CLASSES, IDENTITY, hear, refuse, run, table_of, write_workspace
 
 from birdemb.classify.bundle_file import read_bundle
 from birdemb.command_output import EXIT_SKIPPED
@@ -67,6 +67,32 @@ def test_assignments_of_another_form_are_refused(head, text):
 )
 def test_parameters_that_cannot_be_are_a_sentence(head, text, said):
     assert said in refuse("fit", "--head", head, "--set", text)
+
+
+def test_positives_are_weighed_by_the_name_of_their_class():
+    run("fit", "--cv", 0, "--set", "positive_weight=0.5")
+    usual = head_of().decision_function(hear("new", "norcar")).mean(axis=0)
+    run("fit", "--cv", 0, "--positive-weight", "norcar=4", "--set", "positive_weight=0.5")
+    assert read_bundle(Path(".birdemb/bundles/lr.birdemb")).labels == CLASSES
+    assert head_of().positive_weight == [0.5, 2.0, 0.5]
+    lifted = head_of().decision_function(hear("new", "norcar")).mean(axis=0)
+    assert lifted[1] > usual[1]
+    np.testing.assert_allclose(lifted[[0, 2]], usual[[0, 2]], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "status"),
+    [
+        ("=3", "expected CLASS=WEIGHT", 2),
+        ("norcar", "expected CLASS=WEIGHT", 2),
+        ("norcar=much", "expected CLASS=WEIGHT", 2),
+        ("nobody=3", "There is no class 'nobody'", 1),
+        ("norcar=-1", "The positive weight of 'norcar' is -1", 1),
+        ("norcar=nan", "The positive weight of 'norcar' is nan", 1),
+    ],
+)
+def test_positive_weights_that_cannot_be_are_a_sentence(text, said, status):
+    assert said in refuse("fit", "--positive-weight", text, status=status)
 
 
 def test_parameters_reach_the_heads():

@@ -13,8 +13,9 @@ from birdemb.classify.blending import BLENDS
 from birdemb.classify.bundle_file import read_bundle, write_bundle
 from birdemb.classify.ensemble import Heard
 from birdemb.classify.heads import make_head
+from birdemb.classify.members import make_members, name_heads
 from birdemb.errors import InputError
-from birdemb.fitting import fit, make_members, name_heads
+from birdemb.fitting import fit
 from birdemb.training import LabelRules, read_training_data
 
 SECOND = {**IDENTITY, "encoder": "second", "dim": 20}

@@ -209,9 +209,9 @@ def test_encoder_gives_its_own_logits_where_heads_start_from_them(birdnet_weight
     windows = make_signals(encoder.window_samples)
     found = start(report.path)(waveform=windows)
     embeddings, logits = encoder.encode_with_logits(windows)
-    np.testing.assert_allclose(found["logits"], logits, atol=2e-3)
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-3)
     expected = ensemble.predict_proba([Heard(embeddings, logits)])
-    np.testing.assert_allclose(found["probabilities"], expected, atol=3e-4)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-4)
 
 
 REFUSED = {

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from fit_files import FAST, embed, refuse, run, write_noise
 
-from birdemb import prediction
+from birdemb import inference
 from birdemb.cache import EmbeddingCache
 from birdemb.classify.blending import Blend, blend_by_rank
 from birdemb.classify.bundle import Bundle
@@ -18,7 +18,7 @@ from birdemb.command_output import EXIT_SKIPPED
 from birdemb.embedding import embed_recordings
 from birdemb.fitting import fit
 from birdemb.listing import EmbeddedRecording, Listing, SkippedRecording
-from birdemb.prediction import predict
+from birdemb.predicting import predict_folder as predict
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_a_part_at_a_time_gives_the_same(fitted, world, workspace, monkeypatch, 
         write_noise(Path("more") / f"{index}.wav", 12, seed=index)
     results = []
     for at_once in (256, 2, 1):
-        monkeypatch.setattr(prediction, "_WINDOWS_AT_ONCE", at_once)
+        monkeypatch.setattr(inference, "_WINDOWS_AT_ONCE", at_once)
         predict("more", model="one.birdemb", workspace=workspace, jobs=1)
         results.append(Path("submission.csv").read_bytes())
     assert results[0] == results[1] == results[2]
@@ -254,18 +254,18 @@ def listing_of(*names, skipped=(), content="{name}"):
 def test_soundscapes_that_only_one_encoder_can_read_are_skipped_once():
     first = listing_of("a", "b", "c", skipped=["x", "y"])
     second = listing_of("b", "c", "y", skipped=["a", "x"])
-    joined = prediction._join_listings([first, second])
+    joined = inference._join_listings([first, second])
     assert [entry.recording for entry in joined.recordings] == ["b", "c"]
     assert sorted((entry.recording, entry.reason) for entry in joined.skipped) == [
         ("a", "too loud"),
         ("x", "too loud"),
         ("y", "too loud"),
     ]
-    assert prediction._join_listings([first]) is first
+    assert inference._join_listings([first]) is first
 
 
 def test_soundscape_that_changes_between_two_encoders_is_skipped():
-    joined = prediction._join_listings([listing_of("a", "b"), listing_of("a", content="new")])
+    joined = inference._join_listings([listing_of("a", "b"), listing_of("a", content="new")])
     assert joined.recordings == []
     assert [(entry.recording, entry.stage) for entry in joined.skipped] == [("a", "read"), ("b", "read")]
 

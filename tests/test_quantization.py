@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from joblib.externals.loky import get_reusable_executor
 from run_files import write_noise
 
-from birdemb import fitting, prediction
+from birdemb import fitting, predicting
 from birdemb.embed import quantization
 from birdemb.embed.calibration import choose_diverse, choose_windows
 from birdemb.embed.encoder import load_encoder
@@ -213,10 +213,10 @@ def test_recordings_are_embedded_in_int8_by_worker_processes(models, made, world
 def test_bundle_refuses_embeddings_of_another_calibration(models, world, birdnet_weights):
     embed_recordings(world.data, precision="int8", weights=birdnet_weights, jobs=1)
     fitting.fit("lr", jobs=1)
-    prediction.predict(world.soundscapes, weights=birdnet_weights, output="one.csv", jobs=1)
+    predicting.predict_folder(world.soundscapes, weights=birdnet_weights, output="one.csv", jobs=1)
     quantize_encoder(NAME, calibrate=world.data, windows=4, weights=birdnet_weights, force=True, **LOW)
     with pytest.raises(InputError, match=r"quantization is|quantized_sha256 is"):
-        prediction.predict(world.soundscapes, weights=birdnet_weights, output="two.csv", jobs=1)
+        predicting.predict_folder(world.soundscapes, weights=birdnet_weights, output="two.csv", jobs=1)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from birdemb.annotations.rows import Draft, Labels, make_annotations, split_labels, split_list
 from birdemb.annotations.table import Annotations
-from birdemb.annotations.text_files import Cells
+from birdemb.annotations.text_files import Cells, show
 from birdemb.annotations.times import Stretches, measure_stretches
 from birdemb.label_table import split_secondary
 
@@ -157,9 +157,9 @@ def read_row_ids(table: Cells, column: str) -> tuple[NDArray[np.object_], Stretc
     parts = table.cells[column].str.extract(f"^{_ROW_ID.pattern}$")
     end = pd.to_numeric(parts["end"], errors="coerce").to_numpy(np.float64)
     reasons = np.full(len(end), "", object)
-    for row in np.flatnonzero(~(end >= ROW_SECONDS)):
+    for row in np.flatnonzero(~((end >= ROW_SECONDS) & np.isfinite(end))):
         reasons[row] = (
-            f"{column} is {table.cells[column].iloc[row]!r}; expected a file stem, an underscore and the second in "
+            f"{column} is {show(table.take(column)[row])}; expected a file stem, an underscore and the second in "
             f"which its {ROW_SECONDS:g} seconds end"
         )
     return parts["stem"].fillna("").to_numpy(object), Stretches(end - ROW_SECONDS, end, reasons)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from birdemb.annotations.birdclef import read_row_ids
 from birdemb.annotations.rows import Draft, Labels, doubt, make_annotations, name_recording, split_labels, split_list
 from birdemb.annotations.table import STATES, Annotations
-from birdemb.annotations.text_files import Cells, key_of
+from birdemb.annotations.text_files import Cells, key_of, show
 from birdemb.annotations.times import Stretches, measure_stretches, read_numbers
 from birdemb.errors import InputError
 
@@ -176,8 +176,8 @@ def read_one_hot(
         if any(cell.casefold() not in _ONES | _ZEROS | {""} for cell in different):
             row = next(row for row, cell in enumerate(values) if cell.casefold() not in _ONES | _ZEROS | {""})
             raise InputError(
-                f"The labels {table.source} have {values[row]!r} for the class {name!r} in line {table.lines[row]}: "
-                "this is a table of scores. Labels are 0 or 1, or empty where nobody knows."
+                f"The labels {table.source} have {show(values[row])} for the class {name!r} in line "
+                f"{table.lines[row]}: this is a table of scores. Labels are 0 or 1, or empty where nobody knows."
             )
     rows = np.flatnonzero(silent)
     labels.append(Labels(rows, np.full(len(rows), "nocall", np.object_)))
@@ -262,7 +262,7 @@ def _read_states(
     states = texts.map(_STATES).to_numpy(object)
     wrong = pd.isna(states)
     for row in np.flatnonzero(wrong & (reasons == "")):
-        reasons[row] = f"{column} is {table.cells[column].iloc[row]!r}; expected {', '.join(STATES)}, 1 or 0"
+        reasons[row] = f"{column} is {show(table.take(column)[row])}; expected {', '.join(STATES)}, 1 or 0"
     states[wrong] = "unknown"
     return np.where((states == "present") & (np.asarray(confidence) == "unknown"), "unknown", states).astype(object)
 
@@ -272,5 +272,5 @@ def _read_weights(table: Cells, column: str | None, reasons: NDArray[np.object_]
         return None
     weights = read_numbers(table, [column])[column]
     for row in np.flatnonzero(~(np.isfinite(weights) & (weights > 0)) & (reasons == "")):
-        reasons[row] = f"{column} is {table.cells[column].iloc[row]!r}; expected a number above 0"
+        reasons[row] = f"{column} is {show(table.take(column)[row])}; expected a number above 0"
     return weights

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from birdemb.annotations.table import COLUMNS, NOTHING, Annotations
-from birdemb.annotations.text_files import Cells
+from birdemb.annotations.text_files import Cells, show
 from birdemb.annotations.times import Stretches, read_numbers
 from birdemb.errors import InputError
 from birdemb.label_table import split_secondary
@@ -175,7 +175,9 @@ def _settle_nothing(
     with_class[row[~nothing]] = True
     alone = nothing & ~with_class[row]
     for index in np.flatnonzero(alone & (state != "present")):
-        reasons[row[index]] = reasons[row[index]] or f"that {name[index]!r} is {state[index]} says nothing of any class"
+        reasons[row[index]] = (
+            reasons[row[index]] or f"that {show(name[index])} is {state[index]} says nothing of any class"
+        )
     name[nothing], state[nothing] = "", "absent"
     kept = ~nothing | alone
     return row[kept], name[kept], state[kept], reasons
@@ -214,7 +216,7 @@ def split_list(cell: str, separators: str = ";|") -> list[str]:
         return [part.strip() for part in re.split(f"[{re.escape(separators)}]", cell) if part.strip()]
     try:
         values = json.loads(cell, parse_float=str, parse_int=str)
-    except ValueError:
+    except (ValueError, RecursionError):
         return split_secondary(cell)
     return [str(value) for value in values if value is not None]
 
@@ -259,5 +261,5 @@ def doubt(
         return "present", ("It has no column of confidences, so that the least confidence changes nothing.",)
     confidence = read_numbers(table, [column])[column]
     for row in np.flatnonzero(np.isnan(confidence) & (reasons == "")):
-        reasons[row] = f"{column} is {table.cells[column].iloc[row]!r}, which is no number"
+        reasons[row] = f"{column} is {show(table.take(column)[row])}, which is no number"
     return np.where(confidence < minimum_confidence, "unknown", "present").astype(object), ()

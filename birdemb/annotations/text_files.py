@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from birdemb.errors import InputError, MissingDependencyError
 
-__all__ = ["Cells", "Text", "is_parquet", "key_of", "read_cells", "read_parquet", "read_text"]
+__all__ = ["Cells", "Text", "is_parquet", "key_of", "read_cells", "read_parquet", "read_text", "show"]
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _SEPARATORS = "\t;,"
@@ -26,6 +26,8 @@ _NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _EXCEL = re.compile(r"sep=([;,\t])\r?\n", re.IGNORECASE)
 """The first line that Excel understands, and writes on wish, to tell the separator."""
 _PARQUET = b"PAR1"
+_SHOWN = 40
+"""Letters of a cell that a message has at most."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Cells:
 def key_of(column: str) -> str:
     """Give what two names of the same column have in common."""
     return " ".join(column.casefold().replace("_", " ").rstrip("* ").split())
+
+
+def show(cell: str) -> str:
+    """Write a cell for a message: in quotation marks, and not all of a long one."""
+    return repr(cell if len(cell) <= _SHOWN else f"{cell[:_SHOWN]}...")
 
 
 def read_text(source: Path) -> Text:
@@ -195,8 +202,15 @@ def read_cells(text: Text) -> Cells:
 
 
 def _find_separator(body: str) -> str:
-    header = next((line for line in io.StringIO(body, newline="") if line.strip()), "")
-    return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([header], delimiter=separator))))
+    return max(_SEPARATORS, key=lambda separator: _count_columns(body, separator))
+
+
+def _count_columns(body: str, separator: str) -> int:
+    rows = csv.reader(io.StringIO(body, newline=""), delimiter=separator)
+    try:
+        return next((len(row) for row in rows if any(map(str.strip, row))), 0)
+    except csv.Error:
+        return 0
 
 
 def _read_records(body: str, separator: str) -> tuple[list[list[str]], list[int]]:
@@ -231,7 +245,7 @@ def _read_json_lines(text: Text) -> Cells:
         try:
             # Numbers as they are written, so that a class 007 or 1e5 stays what it is.
             row = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"The labels {text.source} have no JSON object in line {line} ({error}). Expected one on each line."
             ) from error

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from birdemb.annotations.text_files import Cells
+from birdemb.annotations.text_files import Cells, show
 from birdemb.errors import InputError
 
 __all__ = ["Stretches", "measure_stretches", "read_numbers"]
 
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _MAY_BE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
-_CLOCK = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
+_CLOCK = re.compile(r"(\d{1,6}):([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
 _DIGITS = 9
 """Decimals kept of sums of times, which hides the last bits that adding leaves; a nanosecond is no sample."""
 
@@ -90,13 +90,13 @@ def _read_odd(cell: str) -> float:
 
 
 def _check_commas(table: Cells, texts: dict[str, pd.Series], commas: list[str]) -> None:
-    places = f"The labels {table.source} have the number {commas[0]!r} in {' or '.join(map(repr, texts))}"
+    places = f"The labels {table.source} have the number {show(commas[0])} in {' or '.join(map(repr, texts))}"
     for text in texts.values():
-        points = text[text.str.contains(".", regex=False).to_numpy(bool)]
+        points = text[text.str.contains(r"\d\.|\.\d", regex=True).to_numpy(bool)]
         if not points.empty:
             raise InputError(
-                f"{places} and {points.iloc[0]!r} in line {table.lines[points.index[0]]}: a decimal comma and a point "
-                "do not go together. Write all numbers with a point."
+                f"{places} and {show(points.iloc[0])} in line {table.lines[points.index[0]]}: a decimal comma and "
+                "a point do not go together. Write all numbers with a point."
             )
     # Semicolons between the cells are what a place with decimal commas writes.
     if table.separator != ";" and all(map(_MAY_BE_THOUSANDS.fullmatch, commas)):
@@ -136,14 +136,14 @@ def measure_stretches(
     for name in used:
         text = table.take(name)
         empty &= text == ""
-        _explain(reasons, ~np.isfinite(values[name]), name, text, "{name} is {text!r}, which is no number of seconds")
-        _explain(reasons, values[name] < 0, name, text, "{name} is {text!r}, before the recording begins")
+        _explain(reasons, ~np.isfinite(values[name]), name, text, "{name} is {text}, which is no number of seconds")
+        _explain(reasons, values[name] < 0, name, text, "{name} is {text}, before the recording begins")
     if end is None and duration is not None:
         last = np.round(first + values[duration], _DIGITS)
     before = last < first
     if start is not None and end is not None:
         for row in np.flatnonzero(before & (reasons == "")):
-            reasons[row] = f"{end} {table.cells[end].iloc[row]} is before {start} {table.cells[start].iloc[row]}"
+            reasons[row] = f"{end} {show(table.take(end)[row])} is before {start} {show(table.take(start)[row])}"
     if whole:
         reasons[empty] = ""
     return Stretches(np.where(empty, np.nan, first), np.where(empty, np.nan, last), reasons)
@@ -153,4 +153,4 @@ def _explain(
     reasons: NDArray[np.object_], wrong: NDArray[np.bool_], name: str, text: NDArray[np.object_], sentence: str
 ) -> None:
     for row in np.flatnonzero(wrong & (reasons == "")):
-        reasons[row] = sentence.format(name=name, text=text[row])
+        reasons[row] = sentence.format(name=name, text=show(text[row]))

@@ -88,7 +88,7 @@ def main() -> None:
                 ("mixed", "mixed/soundscapes", "mixed/truth.csv"),
             ):
                 result = work / f"{encoder}-{head}-{name}.csv"
-                birdemb.predict(work / folder, output=result, workspace=workspace)
+                birdemb.predict_folder(work / folder, output=result, workspace=workspace)
                 scores = birdemb.evaluate(result, work / truth)
                 row |= {f"{name} ROC-AUC": scores.macro_roc_auc, f"{name} AP": scores.macro_average_precision}
             rows.append(row)

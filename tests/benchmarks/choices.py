@@ -57,7 +57,7 @@ class Place:
             parameters={head: parameters},
         )
         result = self.folder / "result.csv"
-        birdemb.predict(self.soundscapes, output=result, workspace=self.workspace, jobs=jobs)
+        birdemb.predict_folder(self.soundscapes, output=result, workspace=self.workspace, jobs=jobs)
         scores = birdemb.evaluate(result, self.truth)
         return f"{scores.macro_roc_auc:.3f} / {scores.macro_average_precision:.3f}"
 

@@ -43,7 +43,7 @@ def score(work: Path, withheld: list[str], **settings: str) -> dict[str, float]:
     row = {}
     for name, folder, truth in SETS:
         result = work / "result.csv"
-        birdemb.predict(work / folder, output=result, workspace=work / ".birdemb")
+        birdemb.predict_folder(work / folder, output=result, workspace=work / ".birdemb")
         classes = birdemb.evaluate(result, work / truth).classes
         for kind, chosen in (
             ("known", ~classes["class"].isin(withheld)),

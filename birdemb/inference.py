@@ -1,0 +1,179 @@
+"""Inference: a bundle's encoders and heads over recordings, to a probability of each class in each window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdemb.classify.bundle import Bundle
+from birdemb.embed.catalogue import load_card
+from birdemb.embed.encoder import Encoder, load_encoder
+from birdemb.embed.run import EmbedRun, embed_folder, refuse_other_embeddings
+from birdemb.embed.tasks import identify
+from birdemb.embed.windows import WindowGrid
+from birdemb.listing import EmbeddedRecording, Listing, SkippedRecording
+from birdemb.prediction import Prediction
+from birdemb.training import read_heard
+from birdemb.workspace import Workspace
+
+__all__ = ["load_bundle_encoder", "predict_soundscapes"]
+
+_WINDOWS_AT_ONCE = 32_768
+
+
+def predict_soundscapes(
+    bundle: Bundle,
+    path: str | Path,
+    place: Workspace,
+    *,
+    jobs: int = -1,
+    **settings: Any,  # noqa: ANN401 - each has its own type
+) -> tuple[Listing, Prediction]:
+    """Predict the probability of each class in each window of soundscapes.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    path : path or URL
+        A folder of soundscapes, or one.
+    place : Workspace
+        Its cache is used.
+    jobs : int
+        Processes at the same time; -1 for as many as there are cores.
+    **settings
+        weights, backend, scheduler and show_progress, as `birdemb.embed.run.embed_folder` has them.
+
+    Returns
+    -------
+    listing : Listing
+        Every soundscape, predicted or skipped.
+    prediction : Prediction
+        Of those that were predicted.
+
+    Raises
+    ------
+    BirdembError
+        If an encoder cannot be had, or the embeddings would be others than the bundle's.
+    """
+    runs = [_embed(path, place, identity, jobs=jobs, **settings) for identity in bundle.identities]
+    listing = _join_listings([run.listing for run in runs])
+    bundle.ensemble.set_jobs(jobs)
+    probabilities = np.empty((0, len(bundle.classes)))
+    if listing.recordings:
+        probabilities = _predict_probabilities(bundle, runs, listing.recordings)
+    return listing, Prediction(tuple(listing.recordings), probabilities, bundle.classes, bundle.window, bundle.hop)
+
+
+def _embed(path: str | Path, place: Workspace, identity: dict[str, Any], **settings: Any) -> EmbedRun:  # noqa: ANN401
+    encoder, precision = _choose_encoder(place, identity)
+    run = embed_folder(
+        path,
+        place.cache,
+        encoder=encoder,
+        pooling=identity.get("pooling"),
+        grid=WindowGrid(float(identity["window"]), float(identity["hop"])),
+        precision=precision,
+        dtype=identity.get("dtype", "float16"),
+        logits=bool(identity.get("logits")),
+        expected=identity,
+        remembered=place.contents,
+        **settings,
+    )
+    run.cache.discard_damaged()
+    return run
+
+
+def load_bundle_encoder(identity: dict[str, Any], place: Workspace, weights: Path | None = None) -> Encoder:
+    """Make an encoder that gives the embeddings that a bundle's heads were fitted on.
+
+    Parameters
+    ----------
+    identity : dict
+        One of the bundle's.
+    place : Workspace
+        Knows where users' own cards lie.
+    weights : Path, optional
+        The encoder's weights, where they are not in one of the usual places.
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    BirdembError
+        If it cannot be had, or its embeddings would be others.
+    """
+    name, precision = _choose_encoder(place, identity)
+    grid = WindowGrid(float(identity["window"]), float(identity["hop"]))
+    encoder = load_encoder(
+        name,
+        window=grid.window,
+        weights=weights,
+        precision=precision,
+        logits=bool(identity.get("logits")),
+        pooling=identity.get("pooling"),
+    )
+    refuse_other_embeddings(identity, identify(encoder, grid, identity.get("dtype", "float16")))
+    return encoder
+
+
+def _choose_encoder(place: Workspace, identity: dict[str, Any]) -> tuple[str, str]:
+    """Give the encoder's name, or the path of its card, and its precision."""
+    # Of what is absent or not known to this version, the refusal of the other identity tells.
+    encoder = place.find_encoder(str(identity["encoder"]))
+    precision = str(identity.get("precision"))
+    return encoder, precision if precision in load_card(encoder).precisions else "f32"
+
+
+def _join_listings(listings: Sequence[Listing]) -> Listing:
+    """Give the soundscapes that every encoder could embed, and what any of them skipped."""
+    first = listings[0]
+    if len(listings) == 1:
+        return first
+    heard = set.intersection(
+        *({(entry.recording, entry.sha256, entry.windows) for entry in listing.recordings} for listing in listings)
+    )
+    usable = [entry for entry in first.recordings if (entry.recording, entry.sha256, entry.windows) in heard]
+    kept = {entry.recording for entry in usable}
+    skipped = {entry.recording: entry for listing in listings for entry in listing.skipped}
+    for listing in listings:
+        for entry in listing.recordings:
+            if entry.recording not in kept and entry.recording not in skipped:
+                skipped[entry.recording] = SkippedRecording(
+                    entry.recording, "read", "it was changed while the encoders heard it"
+                )
+    return replace(first, recordings=usable, skipped=list(skipped.values()))
+
+
+def _predict_probabilities(
+    bundle: Bundle, runs: Sequence[EmbedRun], recordings: Sequence[EmbeddedRecording]
+) -> NDArray[np.float64]:
+    """Predict a part of the recordings at a time, as their embeddings together may not fit into memory."""
+    scores = []
+    for some in _split(recordings):
+        contents = [entry.sha256 for entry in some]
+        heard = [
+            read_heard(run.cache, contents, prior) for run, prior in zip(runs, bundle.ensemble.priors, strict=True)
+        ]
+        part = bundle.ensemble.score_members(heard)
+        # Ranks are those among all windows, so that they have to wait for the last one.
+        scores.append(part if bundle.ensemble.needs_whole_table else bundle.ensemble.combine(part))
+    if bundle.ensemble.needs_whole_table:
+        return bundle.ensemble.combine(np.concatenate(scores, axis=1))
+    return np.concatenate(scores)
+
+
+def _split(recordings: Sequence[EmbeddedRecording]) -> Iterator[Sequence[EmbeddedRecording]]:
+    """Give parts of about so many windows, of at least one recording."""
+    begin, windows = 0, 0
+    for end, entry in enumerate(recordings, 1):
+        windows += entry.windows
+        if windows >= _WINDOWS_AT_ONCE or end == len(recordings):
+            yield recordings[begin:end]
+            begin, windows = end, 0
