@@ -102,7 +102,12 @@ def report_labels(
 
 
 def _are_two_species(first: ClassName, second: ClassName) -> bool:
-    return bool(first.scientific and second.scientific) and first.scientific != second.scientific
+    return all(map(_is_named_elsewhere, (first, second))) and first.scientific != second.scientific
+
+
+def _is_named_elsewhere(name: ClassName) -> bool:
+    """Say whether a table tells the scientific name, and not the class itself, which may be misspelt."""
+    return bool(name.scientific) and not name.label.replace("_", " ").startswith(name.scientific)
 
 
 def _list_rows(labels: Labels) -> pd.DataFrame:

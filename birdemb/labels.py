@@ -20,14 +20,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from birdemb.annotations.table import NOTHING, Annotations
+from birdemb.annotations.rows import name_recording
+from birdemb.annotations.table import COLUMNS, NOTHING, Annotations
 from birdemb.errors import InputError
 from birdemb.groups import RecordingGroups, group_recordings
 from birdemb.label_files import LabelFiles, collect_labels, find_labels, read_files
@@ -166,6 +167,8 @@ def read_labels(
     files, source, problems = read_files(source, columns or {}, minimum_confidence)
     if not files:
         return _read_folders(names, source.passed_over)
+    if unannotated == "absent":
+        files = [_say_nothing(file) for file in files]
     rows = match_rows(
         files,
         [source.folders[annotations.source] for annotations in files],
@@ -217,6 +220,19 @@ def _read_folders(names: Sequence[str], passed_over: tuple[str, ...]) -> Labels:
     # As objects: a name of a file need not be valid text, which columns of strings cannot hold.
     table, labels = _settle(pd.DataFrame(rows, columns=_COLUMNS, dtype=object), "class folders")
     return Labels(table, labels, "class folders", tuple(problems), described, passed_over=passed_over)
+
+
+def _say_nothing(file: Annotations) -> Annotations:
+    """Let a file about one recording, in which nothing was found, say that nothing is there."""
+    if len(file.table) or file.left_out or not (file.beside or file.form.startswith("Raven")):
+        return file
+    row = (name_recording(file.source), np.nan, np.nan, "", "absent", 1.0, 1)
+    return replace(
+        file,
+        table=pd.DataFrame([row], columns=list(COLUMNS)).astype(COLUMNS),
+        extras=pd.DataFrame("", index=[0], columns=file.extras.columns),
+        beside=True,
+    )
 
 
 def _list_problems(rows: LabelRows) -> list[SkippedRecording]:

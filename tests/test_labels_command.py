@@ -100,6 +100,19 @@ def test_class_folders_are_checked_too(tmp_path):
     assert [row["became"] for row in rows if row["recording"] == "noise/4.wav"] == ["absent in 2 of 2 windows"]
 
 
+def test_codes_that_are_known_as_two_species_are_not_nearly_the_same(tmp_path):
+    for name in ("grnjay/1.wav", "grejay/2.wav", "blujay/3.wav", "bluejay/4.wav"):
+        write_noise(tmp_path / "data" / name, 6, rate=8000)
+    taxonomy = "primary_label,scientific_name,common_name\ngrnjay,Cyanocorax yncas,Green Jay\n"
+    taxonomy += "grejay,Perisoreus canadensis,Canada Jay\nblujay,Cyanocitta cristata,Blue Jay\n"
+    (tmp_path / "data/taxonomy.csv").write_text(taxonomy, encoding="utf-8")
+    said = run("labels", "check", "data")
+    assert "nearly the same: 1 pair: 'bluejay' and 'blujay' (one letter)" in said
+    assert "classes: 4, 4 of them in a single recording; 3 with a scientific name" in said
+    assert "without: bluejay" in said
+    assert "Cyanocorax yncas (Green Jay)" in said
+
+
 def test_columns_of_a_plain_table_are_named(tmp_path):
     for name in ("1.wav", "2.wav"):
         write_noise(tmp_path / "data" / name, 6, rate=8000)
