@@ -33,7 +33,7 @@ from birdemb.errors import InputError
 from birdemb.groups import RecordingGroups, group_recordings
 from birdemb.label_files import LabelFiles, collect_labels, find_labels, read_files
 from birdemb.label_rows import MISSING, UNUSABLE, LabelRows, match_rows
-from birdemb.label_table import describe_recordings
+from birdemb.label_table import describe_recordings, keep_descriptions
 from birdemb.label_windows import MINIMUM_OVERLAP, SECONDARY_RULES, WindowLabels, label_windows
 from birdemb.listing import EmbeddedRecording, SkippedRecording
 from birdemb.ratings import limit_recordings, weight_by_rating
@@ -139,7 +139,7 @@ def read_labels(
     columns : mapping of str to str, optional
         What the columns of plain tables are called: see `birdemb.annotations.recognition.read_annotations`.
     minimum_confidence : float
-        Rows below it are left out, where a file tells how sure its labels are.
+        Labels below it are unknown, where a file tells how sure they are.
     unannotated : "absent" or "unknown"
         What is said of a window that no annotation reaches, in a recording whose annotations have times and are not
         known to be complete. Within the annotated part of complete ones every class that is not named is absent, and
@@ -227,9 +227,10 @@ def _say_nothing(file: Annotations) -> Annotations:
     if len(file.table) or file.left_out or not (file.beside or file.form.startswith("Raven")):
         return file
     row = (name_recording(file.source), np.nan, np.nan, "", "absent", 1.0, 1)
+    table = pd.DataFrame([row], columns=list(COLUMNS), dtype=object)
     return replace(
         file,
-        table=pd.DataFrame([row], columns=list(COLUMNS)).astype(COLUMNS),
+        table=table.astype({"start": np.float64, "end": np.float64, "weight": np.float64, "line": np.int64}),
         extras=pd.DataFrame("", index=[0], columns=file.extras.columns),
         beside=True,
     )
@@ -313,22 +314,21 @@ def _complete(used: pd.DataFrame, files: Sequence[Annotations], unannotated: str
 
 def _describe(rows: LabelRows) -> pd.DataFrame:
     """Gather what files of labels say of each recording beside its labels."""
-    table, offset, parts, known = rows.table, 0, [], []
-    recordings = [name if why == "" else None for name, why in zip(table["recording"], table["left_out"], strict=True)]
-    for file in rows.files:
-        # A row of the file may be several here: its primary and its secondary labels.
-        first = np.flatnonzero(~file.table["line"].duplicated())
-        known += [recordings[offset + row] for row in first]
-        origin = {"filename": file.table["filename"].iloc[first], "line": file.table["line"].iloc[first]}
-        parts.append(file.extras.iloc[first].assign(**origin, source=str(file.source)))
-        offset += len(file.table)
-    return describe_recordings(pd.concat(parts, ignore_index=True).fillna(""), known)
+    # A row of a file may be several here: its primary and its secondary labels.
+    first = ~rows.table.duplicated(["file", "line"]).to_numpy()
+    extras = pd.concat([keep_descriptions(file.extras) for file in rows.files], ignore_index=True).fillna("")
+    described = pd.concat([rows.table[["filename", "line", "file", "recording", "left_out"]], extras], axis=1)[first]
+    described["source"] = [str(rows.files[index].source) for index in described["file"]]
+    of_rows = zip(described["recording"], described["left_out"], strict=True)
+    return describe_recordings(described, [name if left_out == "" else None for name, left_out in of_rows])
 
 
 def _settle(table: pd.DataFrame, source: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Bring rows into order, keep of several about the same the strongest, and give the classes."""
     present = (table["state"] == "present").to_numpy()
     classes = tuple(sorted({label for label in table["class"][present] if label}))
+    if not classes:
+        raise InputError(f"{source} has no class: no row says that one is present in a recording.")
     if "row_id" in classes:
         raise InputError(f"{source} has a class row_id, which is the name of a submission's first column. Rename it.")
     wanted = {"", *classes}

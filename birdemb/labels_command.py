@@ -103,7 +103,7 @@ def _print_classes(report: LabelReport, most: int | None) -> None:
     )
     if unnamed:
         click.echo(f"    without: {some(unnamed)}")
-    wide = max(len("class"), *(len(printable(name)) for name in table["class"][:most]))
+    wide = max(map(len, ("class", *map(printable, table["class"][:most]))))
     click.echo(f"    {'rank':>4}  {'class':<{wide}}  {'recordings':>10}  {'annotations':>11}  {'seconds':>10}")
     columns = ("rank", "class", "recordings", "annotations", "seconds", "scientific_name", "common_name")
     for rank, label, recordings, rows, seconds, scientific, common in zip(

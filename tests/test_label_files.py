@@ -48,12 +48,15 @@ def test_selections_beside_recordings_are_found_and_read(tmp_path):
 
 def test_a_table_without_selections_says_that_nothing_is_there(tmp_path):
     files = {"a/1.selections.txt": RAVEN.format(1, 2, "wren"), "a/2.selections.txt": RAVEN.partition("\n")[0] + "\n"}
-    found = find_labels(write(tmp_path, files), NAMES)
+    folder = write(tmp_path, files)
+    found = find_labels(folder, NAMES)
     labels = read_labels(found, embedded(*NAMES))
     assert rows(labels)[-1] == ("a/2.wav", "", "absent")
     assert problems(labels) == {("b/1.wav", "label")}
     labels = read_labels(found, embedded(*NAMES), unannotated="unknown")
     assert problems(labels) == {("a/2.wav", "label"), ("b/1.wav", "label")}
+    with pytest.raises(InputError, match=r"no class: no row says that one is present"):
+        read_labels(folder / "a/2.selections.txt", embedded(*NAMES))
 
 
 def test_files_of_people_come_before_those_of_birdnet(tmp_path):

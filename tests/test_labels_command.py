@@ -10,6 +10,7 @@ from fit_files import refuse, run, table_of, write_noise, write_workspace
 
 from birdemb.classify.bundle_file import read_bundle
 from birdemb.command_output import EXIT_SKIPPED
+from birdemb.quantizing import make_judge
 from birdemb.training import LabelRules, read_training_data
 from birdemb.workspace import Workspace
 
@@ -150,6 +151,10 @@ def test_recordings_that_cannot_be_read_are_listed(data):
     said = run("labels", "check", "data", status=EXIT_SKIPPED)
     assert "4 recordings" in said
     assert "5.wav: no audio that libsndfile can read" in said
+
+
+def test_what_quantization_loses_is_not_judged_by_annotations_with_times(data):
+    assert "tells times" in make_judge("data").reason
 
 
 def sing(path, calls, seconds=20, seed=0):
