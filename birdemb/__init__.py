@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from birdemb.errors import BirdembError
     from birdemb.evaluating import evaluate
     from birdemb.fitting import fit
+    from birdemb.label_checking import check_labels
     from birdemb.listening import Listener, listen
     from birdemb.notebooks import predict
     from birdemb.predicting import predict_folder
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BirdembError",
     "Listener",
+    "check_labels",
     "embed_recordings",
     "evaluate",
     "fit",
@@ -37,6 +39,7 @@ __all__ = [
 
 _HOMES = {
     "BirdembError": "birdemb.errors",
+    "check_labels": "birdemb.label_checking",
     "embed_recordings": "birdemb.embedding",
     "evaluate": "birdemb.evaluating",
     "fit": "birdemb.fitting",
