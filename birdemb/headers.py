@@ -1,16 +1,19 @@
-"""What the headers of recordings say: how far up they reach, and how many windows those have that cannot be decoded."""
+"""What recordings tell without being decoded: when they were made, how far up they reach, and how long they are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import tzinfo
 
 from birdemb.embed.audio import HIGHEST_SAMPLE_RATE, open_sound
+from birdemb.embed.origins import origin_of_name, read_origin
 from birdemb.embed.recordings import Recording
 from birdemb.embed.windows import WindowGrid
 from birdemb.errors import RecordingError
 from birdemb.listing import EmbeddedRecording, SkippedRecording
+from birdemb.origin import Origin, with_zone
 
-__all__ = ["count_lost_windows", "find_top_frequency"]
+__all__ = ["count_lost_windows", "find_top_frequency", "read_origins"]
 
 _LOWEST_SAMPLE_RATE = 1000  # in Hz
 _LONGEST = 14 * 24 * 3600  # seconds; a header that says more is more likely damaged than true
@@ -38,6 +41,30 @@ def find_top_frequency(recordings: Iterable[Recording], sample_rate: int) -> Cal
         return (header[1] if header is not None else sample_rate) / 2
 
     return tell
+
+
+def read_origins(recordings: Iterable[Recording], zone: tzinfo | None = None) -> dict[str, Origin]:
+    """Read when and where recordings were made.
+
+    Parameters
+    ----------
+    recordings : iterable of Recording
+    zone : tzinfo, optional
+        In which local times are, and in which all are told.
+
+    Returns
+    -------
+    dict of str to Origin
+        By the recording's name. At a URL, and where the file cannot be read any more, the name alone tells.
+    """
+    origins = {}
+    for recording in recordings:
+        try:
+            origin = origin_of_name(recording.name) if recording.is_remote else read_origin(recording)
+        except RecordingError:
+            origin = origin_of_name(recording.name)
+        origins[recording.name] = origin if zone is None else with_zone(origin, zone)
+    return origins
 
 
 def count_lost_windows(

@@ -67,6 +67,11 @@ FORMS_OF_WINDOWS = frozenset({"long", "submission", "wide"})
     metavar="SECONDS",
     help="Join detections of a class that are at most so far apart; 0 for those that touch or overlap.",
 )
+@click.option(
+    "--time-zone",
+    metavar="ZONE",
+    help="Of the recorders' clocks where files do not tell it, and of the times in tables: Australia/Sydney, +10:00.",
+)
 @click.option("--model", "-m", type=PATH, help="Bundle.  [default: the one that was fitted last]")
 @click.option("--sample-submission", type=PATH, help="Table whose rows and columns the result gets, in their order.")
 @click.option(

@@ -20,9 +20,10 @@ from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_record
 from birdemb.embed.remote import hide_secrets
 from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
-from birdemb.headers import count_lost_windows, find_top_frequency
+from birdemb.headers import count_lost_windows, find_top_frequency, read_origins
 from birdemb.inference import predict_soundscapes
 from birdemb.listing import EmbeddedRecording, Listing, write_skipped
+from birdemb.origin import parse_zone
 from birdemb.prediction import Prediction
 from birdemb.submission import (
     SampleMatch,
@@ -91,6 +92,7 @@ def predict_folder(
     detections_form: str | None = None,
     min_confidence: float | None = None,
     merge: float | None = None,
+    time_zone: str | None = None,
     model: str | Path | None = None,
     sample_submission: str | Path | None = None,
     blend_with: str | Path | None = None,
@@ -121,6 +123,9 @@ def predict_folder(
         Threshold of every class, in 0 to 1; by default the bundle's own, which were chosen when it was validated.
     merge : float, optional
         Join detections of a class that are at most so many seconds apart; 0 for those that touch or overlap.
+    time_zone : str, optional
+        In which the recorders' clocks ran, where their files do not tell, and in which all times are told: a name
+        such as ``Australia/Sydney``, or an offset such as ``+10:00``.
     model : path, optional
         A bundle; by default the one that was fitted last.
     sample_submission : path, optional
@@ -166,6 +171,7 @@ def predict_folder(
     thresholds = _choose_thresholds(bundle, model, min_confidence, needed=any(not one.of_windows for one in outputs))
     if merge is not None:
         check_number("The gap over which detections are joined", merge, at_least=0)
+    zone = parse_zone(time_zone) if time_zone is not None else None
     if weights is not None and len(bundle.identities) > 1:
         raise InputError("--weights names the weights of one encoder, and the bundle has several. Use BIRDEMB_MODELS.")
     recordings = {found.name: found for found in find_recordings(path).recordings}
@@ -190,6 +196,11 @@ def predict_folder(
         listing.folder,
         thresholds,
         merge,
+        read_origins(
+            (recordings[entry.recording] for entry in listing.recordings if entry.recording in recordings), zone
+        )
+        if any(one.has_times for one in outputs)
+        else {},
         top_frequency=find_top_frequency(recordings.values(), int(listing.identity.get("sample_rate", 0))),
     )
     detected = listed.write(source) if listed is not None else 0

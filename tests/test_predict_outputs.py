@@ -1,5 +1,7 @@
 """`birdemb predict`: which tables it writes where, what it refuses, and that every row is there."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from birdemb.classify.bundle_file import read_bundle
 from birdemb.command_output import EXIT_SKIPPED
 from birdemb.embedding import embed_recordings
 from birdemb.fitting import fit
-from birdemb.predicting import predict
+from birdemb.predicting import predict_folder
 from birdemb.tables.forms import DETECTION_FORMS, WINDOW_FORMS
 
 
@@ -25,7 +27,7 @@ def workspace(world, tmp_path_factory):
     place = tmp_path_factory.mktemp("fitted") / "workspace"
     embed_recordings(world.data, encoder="melspec", workspace=place, jobs=1)
     fit("lr", workspace=place, cv=0, jobs=1, parameters={"lr": FAST["lr"]})
-    predict(world.soundscapes, output=place / "submission.csv", workspace=place, jobs=1)
+    predict_folder(world.soundscapes, output=place / "submission.csv", workspace=place, jobs=1)
     return place
 
 
@@ -102,10 +104,21 @@ def test_what_is_read_is_not_replaced(world, workspace, option, output):
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_the_work(world, workspace, more, said):
-    import re
-
     assert re.search(said, refuse(*arguments(workspace, world.soundscapes, *more)))
     assert not [path for path in Path().iterdir() if path.name.startswith("x.")]
+
+
+def test_times_of_day_are_told_where_names_have_them(workspace):
+    for name in ("heath_20250330_015957.wav", "nameless.wav"):
+        write_noise(Path("some") / name, 9)
+    run(*arguments(workspace, "some", "-o", "all.csv", "--format", "wide"))
+    told = pd.read_csv("all.csv", keep_default_na=False)
+    assert told["start_time"].tolist() == ["2025-03-30T01:59:57", "2025-03-30T02:00:02", "", ""]
+    zone = ["--time-zone", "Europe/Berlin"]
+    run(*arguments(workspace, "some", "-o", "found.jsonl", "--min-confidence", 0, "--merge", 0, *zone))
+    starts = {json.loads(line)["end_time"] for line in Path("found.jsonl").read_text().splitlines()}
+    assert starts == {"2025-03-30T03:00:07+02:00", None}
+    assert "no time zone" in refuse(*arguments(workspace, "some", "--time-zone", "Berlin/Europe"))
 
 
 def truncate(path, share):

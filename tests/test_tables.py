@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from table_files import CLASSES, read_csv, source_of
 
 from birdemb.errors import InputError
+from birdemb.origin import Origin
 from birdemb.tables import source as source_module
 from birdemb.tables.clock import tell_times
 from birdemb.tables.forms import DETECTION_FORMS, SUBMISSION, WINDOW_FORMS, choose_output
@@ -114,7 +115,7 @@ def test_audacity_of_one_recording_may_be_a_file(tmp_path):
 
 
 def test_kaleidoscope(tmp_path):
-    origins = {"site/a.wav": datetime(2025, 5, 1, 23, 59, 57, tzinfo=BERLIN)}
+    origins = {"site/a.wav": Origin(datetime(2025, 5, 1, 23, 59, 57, tzinfo=BERLIN))}
     _, path = write(tmp_path, "kaleidoscope", golden(origins=origins))
     assert text_of(path) == (
         "INDIR,FOLDER,IN FILE,CHANNEL,OFFSET,DURATION,DATE,TIME,HOUR,TOP1MATCH,scientific_name,common_name,confidence,"
@@ -140,7 +141,7 @@ def test_birdnet(tmp_path):
 
 
 def test_json_lines(tmp_path):
-    origins = {"site/a.wav": datetime(2025, 5, 1, 4, 30, tzinfo=timezone(timedelta(hours=2)))}
+    origins = {"site/a.wav": Origin(datetime(2025, 5, 1, 4, 30, tzinfo=timezone(timedelta(hours=2))))}
     _, path = write(tmp_path, None, golden(origins=origins), "found.jsonl")
     first, *_, last = text_of(path).splitlines()
     assert first == (
@@ -153,7 +154,9 @@ def test_json_lines(tmp_path):
 
 @pytest.mark.parametrize("thresholds", [(0.5, 0.2, np.nan), None])
 def test_parquet_has_its_types(tmp_path, thresholds):
-    source = golden(thresholds=thresholds, origins={"site/b.wav": datetime(2025, 5, 1, tzinfo=UTC)})
+    source = golden(
+        thresholds=thresholds, origins={"site/b.wav": Origin(datetime(2025, 5, 1, tzinfo=UTC)), "site/a.wav": Origin()}
+    )
     rows, path = write(tmp_path, None, source, "all.parquet")
     table = pq.read_table(path)
     assert rows == table.num_rows == 9
@@ -313,7 +316,7 @@ def test_files_of_recordings_have_names_of_their_own():
 
 
 def test_times_of_day_are_those_of_a_stopwatch():
-    before = datetime(2025, 3, 30, 1, 59, 59, tzinfo=BERLIN)
+    before = Origin(datetime(2025, 3, 30, 1, 59, 59, tzinfo=BERLIN))
     assert tell_times({"a": before}, ["a", "a", "b"], [0.0, 2.5, 1.0]) == [
         "2025-03-30T01:59:59+01:00",
         "2025-03-30T03:00:01.500+02:00",

@@ -1,62 +1,40 @@
-"""The time of day of a place in a recording, as text."""
+"""The time of day of places in recordings, as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
-__all__ = ["shift", "tell_times"]
+from birdemb.origin import Origin, write_window_times
 
-
-def shift(origin: datetime, seconds: float) -> datetime:
-    """Give the time so many seconds after another one, in its zone.
-
-    Seconds are those that a stopwatch shows, also where the clocks are set between the two.
-
-    Examples
-    --------
-    >>> from zoneinfo import ZoneInfo
-    >>> shift(datetime(2025, 3, 30, 1, 59, tzinfo=ZoneInfo("Europe/Berlin")), 120).isoformat()
-    '2025-03-30T03:01:00+02:00'
-    """
-    passed = timedelta(seconds=seconds)
-    if origin.tzinfo is None:
-        return origin + passed
-    return (origin.astimezone(UTC) + passed).astimezone(origin.tzinfo)
+__all__ = ["tell_times"]
 
 
-def tell_times(
-    origins: Mapping[str, datetime], recordings: Iterable[str], seconds: Iterable[float]
-) -> list[str | None]:
+def tell_times(origins: Mapping[str, Origin], recordings: Sequence[str], seconds: Sequence[float]) -> list[str | None]:
     """Say when places in recordings were, in ISO 8601.
 
     Parameters
     ----------
-    origins : mapping of str to datetime
-        When each recording began, where that is known.
-    recordings : iterable of str
-    seconds : iterable of float
+    origins : mapping of str to Origin
+        Of each recording, where it is known.
+    recordings : sequence of str
+    seconds : sequence of float
         From the start of the recording; one for each of `recordings`.
 
     Returns
     -------
     list of str or None
-        With the offset from UTC, where the origin has a time zone, and with milliseconds, where they are not whole
-        seconds; None where the recording has no known origin.
+        As `birdemb.origin.write_time` gives it; None where the start of the recording is not known.
 
     Examples
     --------
-    >>> tell_times({"a.wav": datetime(2025, 5, 1, 4, 30)}, ["a.wav", "a.wav", "b.wav"], [5.0, 7.5, 0.0])
+    >>> from datetime import datetime
+    >>> tell_times({"a.wav": Origin(datetime(2025, 5, 1, 4, 30))}, ["a.wav", "a.wav", "b.wav"], [5.0, 7.5, 0.0])
     ['2025-05-01T04:30:05', '2025-05-01T04:30:07.500', None]
     """
-    if not origins:
-        return [None for _ in seconds]
     told: list[str | None] = []
-    for recording, second in zip(recordings, seconds, strict=True):
-        origin = origins.get(recording)
-        if origin is None:
-            told.append(None)
-        else:
-            time = shift(origin, second)
-            told.append(time.isoformat(timespec="milliseconds" if time.microsecond else "seconds"))
+    for recording, rows in groupby(range(len(recordings)), key=recordings.__getitem__):
+        places = [seconds[row] for row in rows]
+        known = write_window_times(origins[recording], places) if recording in origins else [""] * len(places)
+        told += [time or None for time in known]
     return told

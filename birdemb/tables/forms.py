@@ -35,28 +35,31 @@ class Form:
     ----------
     file, folder : callable or None
         Write it to one file, and to a folder of a file for each recording; each is None where there is no such thing.
+    has_times : bool
+        Whether it tells the time of day.
     """
 
     file: Writer | None
     folder: Writer | None = None
+    has_times: bool = False
 
 
 WINDOW_FORMS: Mapping[str, Form] = {
     SUBMISSION: Form(None),
-    "wide": Form(write_wide),
-    "long": Form(write_long),
-    "parquet": Form(write_parquet),
+    "wide": Form(write_wide, has_times=True),
+    "long": Form(write_long, has_times=True),
+    "parquet": Form(write_parquet, has_times=True),
 }
 """Forms with every window in them."""
 
 DETECTION_FORMS: Mapping[str, Form] = {
-    "detections": Form(write_detections),
+    "detections": Form(write_detections, has_times=True),
     "raven": Form(write_raven, write_raven_folder),
     "audacity": Form(write_audacity, write_audacity_folder),
-    "kaleidoscope": Form(write_kaleidoscope),
+    "kaleidoscope": Form(write_kaleidoscope, has_times=True),
     "birdnet": Form(write_birdnet, write_birdnet_folder),
-    "jsonl": Form(write_json_lines),
-    "parquet": Form(write_parquet_detections),
+    "jsonl": Form(write_json_lines, has_times=True),
+    "parquet": Form(write_parquet_detections, has_times=True),
 }
 """Forms with what is detected in them."""
 
@@ -83,6 +86,15 @@ class Output:
     of_windows: bool
     is_folder: bool
 
+    @property
+    def has_times(self) -> bool:
+        """Whether it tells the time of day."""
+        return self._form.has_times
+
+    @property
+    def _form(self) -> Form:
+        return (WINDOW_FORMS if self.of_windows else DETECTION_FORMS)[self.form]
+
     def check_writable(self) -> None:
         """Make sure, before long work, that it can be written.
 
@@ -101,7 +113,7 @@ class Output:
         InputError
             If it cannot be written.
         """
-        form = (WINDOW_FORMS if self.of_windows else DETECTION_FORMS)[self.form]
+        form = self._form
         writer = form.folder if self.is_folder else form.file
         if writer is None:
             raise ValueError(f"{self.form} is not written like this")

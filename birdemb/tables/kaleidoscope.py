@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from birdemb.tables.clock import shift
+from birdemb.origin import Origin, window_times
 from birdemb.tables.source import TableSource, clip_ends
 from birdemb.tables.text import replace_text, tell_number, tell_probability
 
@@ -45,7 +44,7 @@ def write_kaleidoscope(path: Path, source: TableSource) -> int:
     ----------
     path : Path
         Gets the columns of `KALEIDOSCOPE_COLUMNS`. TOP1MATCH is the class; DATE, TIME and HOUR are when the detection
-        begins, by the recorder's clock, and empty where that is not known.
+        begins, in the time zone of the recording's start, and empty where that is not known.
     source : TableSource
 
     Returns
@@ -89,9 +88,9 @@ def write_kaleidoscope(path: Path, source: TableSource) -> int:
     return found
 
 
-def _tell_clock(origins: Mapping[str, datetime], recording: str, start: float) -> tuple[str, str, str]:
+def _tell_clock(origins: Mapping[str, Origin], recording: str, start: float) -> tuple[str, str, str]:
     origin = origins.get(recording)
-    if origin is None:
+    if origin is None or origin.start is None:
         return "", "", ""
-    time = shift(origin, start)
+    (time,) = window_times(origin, [start])
     return f"{time:%Y-%m-%d}", f"{time:%H:%M:%S}", f"{time:%H}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from birdemb.detections import list_detections, merge_detections
 from birdemb.listing import EmbeddedRecording
+from birdemb.origin import Origin
 from birdemb.prediction import Prediction
 from birdemb.tables.clock import tell_times
 
@@ -56,8 +56,8 @@ class TableSource:
         Probability from which on each class is detected; NaN for one that never is.
     gap : float, optional
         Join detections of a class that are at most so many seconds apart; see `merge_detections`.
-    origins : mapping of str to datetime
-        When each recording began, where that is known.
+    origins : mapping of str to Origin
+        When each recording was made, where that is known.
     top_frequency : callable
         Gives the highest frequency in Hz that can be heard in a recording.
     """
@@ -66,7 +66,7 @@ class TableSource:
     folder: str
     thresholds: NDArray[np.float64] | None = None
     gap: float | None = None
-    origins: Mapping[str, datetime] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
     top_frequency: Callable[[str], float] = lambda _: 24_000.0
 
     def locate(self, recording: str) -> str:
