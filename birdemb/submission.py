@@ -85,7 +85,8 @@ def make_submission(
         for stem, entry in zip(stems, recordings, strict=True)
         for index in range(entry.windows)
     ]
-    table = pd.DataFrame(probabilities, columns=list(classes))
+    # Of a year of recordings a copy would not fit into memory; nobody writes into this table.
+    table = pd.DataFrame(probabilities, columns=list(classes), copy=False)
     table.insert(0, "row_id", row_ids)
     return table
 
@@ -161,7 +162,7 @@ def match_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[flo
     for column, name in enumerate(wanted):
         if name in shares:
             values[:, column] = np.where(missing, shares[name], table[name].to_numpy()[places])
-    result = pd.DataFrame(values, columns=wanted)
+    result = pd.DataFrame(values, columns=wanted, copy=False)
     result.insert(0, "row_id", sample["row_id"].tolist())
     return SampleMatch(
         table=result,

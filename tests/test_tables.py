@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_files import CLASSES, read_csv, source_of
 
+from birdemb.annotations.recognition import read_annotations
 from birdemb.errors import InputError
 from birdemb.origin import Origin
 from birdemb.tables import source as source_module
@@ -252,6 +254,24 @@ def test_every_table_comes_back_from_readers_of_others(tmp_path_factory, lengths
     ]
     ends = [float(row["End Time (s)"]) for row in read]
     assert all(end <= sum(lengths) + 1e-6 for end in ends)
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("raven", "all.txt"), ("kaleidoscope", "k.csv"), ("detections", "d.csv"), ("raven", "r"), ("audacity", "a")],
+)
+def test_what_was_written_can_be_given_back_as_labels(tmp_path, form, name):
+    source = source_of(8, 4, probabilities=[[0.5, 0.9, 0], [1, 0, 0], [0.5, 0, 0]], window=4.0, hop=4.0)
+    _, path = write(tmp_path, form, source, name)
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    rows = pd.concat(read_annotations(file).table for file in files)
+    assert [Path(name).stem for name in rows["filename"]] == ["a", "a", "a", "b"]
+    assert rows[["start", "end", "class", "state"]].to_numpy().tolist() == [
+        [0.0, 4.0, "amecro", "present"],
+        [0.0, 4.0, "1139490", "present"],
+        [4.0, 8.0, "amecro", "present"],
+        [0.0, 4.0, "amecro", "present"],
+    ]
 
 
 def test_merged_detections_are_written(tmp_path):
