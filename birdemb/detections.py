@@ -1,19 +1,21 @@
-"""Detections out: a row for each class in each window where its probability passes its threshold."""
+"""Detections: the classes that pass their thresholds, window by window or joined to longer stretches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from birdemb.listing import EmbeddedRecording
-from birdemb.storage import replace_atomically
 from birdemb.taxonomy import ClassName
 
-__all__ = ["list_detections", "write_detections"]
+__all__ = ["COLUMNS", "list_detections", "merge_detections"]
+
+COLUMNS = ("recording", "start", "end", "class", "scientific_name", "common_name", "probability", "threshold")
+
+_TOUCHING = 1e-6  # seconds, far below a sample: sums of hops in binary do not meet exactly
 
 
 def list_detections(
@@ -53,7 +55,7 @@ def list_detections(
     start = (np.arange(len(names)) - first)[rows] * hop
     return pd.DataFrame(
         {
-            "recording": names[rows],
+            "recording": pd.Series(names[rows], dtype=object),  # names of files need not be valid text
             "start": start,
             "end": start + window,
             "class": [name.label for name in found],
@@ -65,14 +67,46 @@ def list_detections(
     )
 
 
-def write_detections(path: Path, table: pd.DataFrame) -> None:
-    """Write detections as CSV, atomically.
+def merge_detections(table: pd.DataFrame, gap: float = 0.0) -> pd.DataFrame:
+    """Join the detections of a class that follow each other in a recording.
 
-    Raises
-    ------
-    InputError
-        If the path cannot be written.
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `list_detections` gives it.
+    gap : float
+        Seconds that may lie between the end of one and the start of the next; at 0 they have to touch or overlap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same columns. Each row begins where the first of those that it stands for does, ends where the last does,
+        and has their highest probability. In the order of the recordings, of the starts, and then of the classes.
+
+    Examples
+    --------
+    >>> found = list_detections(
+    ...     [EmbeddedRecording("a.wav", "00", 5, 25.0)], np.array([[0.6], [0.9], [0], [0], [0.7]]), np.array([0.5]),
+    ...     [ClassName("wren")])
+    >>> merge_detections(found)[["start", "end", "probability"]].to_numpy().tolist()
+    [[0.0, 10.0, 0.9], [20.0, 25.0, 0.7]]
     """
-    with replace_atomically(path) as temporary:
-        # Ten digits as in row ids: a recording of a day needs eight for its hundredths of a second.
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    if table.empty:
+        return table
+    recording, class_number = (pd.factorize(table[name])[0] for name in ("recording", "class"))
+    start, end = table["start"].to_numpy(), table["end"].to_numpy()
+    order = np.lexsort((start, class_number, recording))
+    recording, class_number, start, end = recording[order], class_number[order], start[order], end[order]
+    # All windows are equally long, so that the one before ends last of all before.
+    follows = (
+        (recording[1:] == recording[:-1])
+        & (class_number[1:] == class_number[:-1])
+        & (start[1:] <= end[:-1] + gap + _TOUCHING)
+    )
+    first = np.flatnonzero(np.concatenate([[True], ~follows]))
+    last = np.append(first[1:], len(table)) - 1
+    merged = table.iloc[order[first]].copy()
+    merged["end"] = end[last]
+    merged["probability"] = np.maximum.reduceat(table["probability"].to_numpy()[order], first)
+    # A stretch stands where its first window stood: windows come before classes in the order of the table.
+    return merged.iloc[np.argsort(order[first])].reset_index(drop=True)

@@ -12,7 +12,7 @@ import click
 from birdemb.command_options import PATH, encoding, shared
 from birdemb.command_output import EXIT_SKIPPED, count, describe, end, some
 
-__all__ = ["evaluate", "predict"]
+__all__ = ["FORMS", "FORMS_OF_WINDOWS", "evaluate", "predict"]
 
 _METRICS = {
     "macro_roc_auc": "Macro ROC-AUC",
@@ -23,16 +23,55 @@ _METRICS = {
     "micro_f1": "Micro F1 at 0.5",
 }
 
+FORMS = frozenset(
+    {
+        *("audacity", "birdnet", "detections", "jsonl", "kaleidoscope"),
+        *("long", "parquet", "raven", "submission", "wide"),
+    }
+)
+FORMS_OF_WINDOWS = frozenset({"long", "submission", "wide"})
+
 
 @click.command(
     epilog="\b\nExamples:\n  birdemb predict soundscapes/ -o submission.csv\n"
     "  birdemb predict night.wav --model model.birdemb -o night.csv --detections found.csv\n"
     "  birdemb predict test_soundscapes/ --sample-submission sample_submission.csv\n"
-    "  birdemb predict test_soundscapes/ --blend-with other.csv --blend-weight 0.6"
+    "  birdemb predict test_soundscapes/ --blend-with other.csv --blend-weight 0.6\n"
+    "  birdemb predict year/ -o all.parquet --detections for-raven/ --merge 0\n"
+    "  birdemb predict year/ -o labels/ --format audacity --min-confidence 0.7"
 )
 @click.argument("path")
 @click.option("--output", "-o", type=PATH, default=Path("submission.csv"), show_default=True, help="Table to write.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(sorted(FORMS)),
+    help="Form of the table.  [default: by its suffix: .csv a submission, .parquet, .jsonl, .txt a Raven selection "
+    "table, none a folder of these]",
+)
 @click.option("--detections", type=PATH, help="Table to write of the windows in which a class passes its threshold.")
+@click.option(
+    "--detections-format",
+    "detections_form",
+    type=click.Choice(sorted(FORMS - FORMS_OF_WINDOWS)),
+    help="Form of the table of detections.  [default: by its suffix]",
+)
+@click.option(
+    "--min-confidence",
+    type=float,
+    help="Threshold of every class, 0 to 1.  [default: each class's own, from when the bundle was validated]",
+)
+@click.option(
+    "--merge",
+    type=float,
+    metavar="SECONDS",
+    help="Join detections of a class that are at most so far apart; 0 for those that touch or overlap.",
+)
+@click.option(
+    "--time-zone",
+    metavar="ZONE",
+    help="Of the recorders' clocks where files do not tell it, and of the times in tables: Australia/Sydney, +10:00.",
+)
 @click.option("--model", "-m", type=PATH, help="Bundle.  [default: the one that was fitted last]")
 @click.option("--sample-submission", type=PATH, help="Table whose rows and columns the result gets, in their order.")
 @click.option(
@@ -44,7 +83,9 @@ _METRICS = {
 def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's own type
     """Predict the classes in each window of soundscapes.
 
-    The result has a row for each window, named <file stem>_<end second>, and a column for each class.
+    The result has a row for each window, named <file stem>_<end second>, and a column for each class. Other forms are
+    long, wide and parquet, of all windows; and detections, raven, audacity, kaleidoscope, birdnet and jsonl, of the
+    windows in which a class passes its threshold. docs/tables.md shows each of them.
     """
     from birdemb import predicting
 
@@ -52,9 +93,15 @@ def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's
     click.echo(describe(report.listing, "Predicted", report.elapsed, report.listing.seconds))
     heads = ", ".join(report.bundle.heads)
     click.echo(f"  bundle: {report.model}: {heads}, {len(report.bundle.classes)} classes")
-    click.echo(f"  result: {report.path}")
+    if report.output.of_windows:
+        click.echo(f"  result: {report.output.path}")
+    else:
+        click.echo(f"  result: {report.output.path}, {report.output.form}: {count(report.rows, 'detection')}")
     if report.detections is not None:
-        click.echo(f"  detections: {report.detected:,}, in {report.detections}")
+        click.echo(f"  detections: {report.detected:,}, in {report.detections.path}")
+    if report.lost_rows:
+        rows = count(report.lost_rows, "row")
+        click.echo(f"  {rows} of soundscapes that were skipped, set to the classes' shares")
     if report.sample is not None:
         for names, noun, what in (
             (report.sample.unknown_classes, "class", "of the sample not known to the bundle, set to 0"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from birdemb.errors import InputError
 from birdemb.listing import EmbeddedRecording
-from birdemb.storage import replace_atomically
+from birdemb.tables.text import replace_text
 
 __all__ = [
     "SampleMatch",
@@ -24,6 +24,8 @@ __all__ = [
     "refuse_shared_stems",
     "write_submission",
 ]
+
+_ROWS_AT_ONCE = 4096
 
 
 def refuse_shared_stems(recordings: Iterable[str]) -> None:
@@ -76,12 +78,15 @@ def make_submission(
     >>> make_submission([lake], np.array([[0.25], [0.75]]), ["bittern"]).to_csv(index=False)
     'row_id,bittern\nlake_5,0.25\nlake_10,0.75\n'
     """
+    # Names of files need not be valid text.
+    stems = [PurePosixPath(entry.recording).stem.encode(errors="backslashreplace").decode() for entry in recordings]
     row_ids = [
-        f"{PurePosixPath(entry.recording).stem}_{index * hop + window:.10g}"
-        for entry in recordings
+        f"{stem}_{index * hop + window:.10g}"
+        for stem, entry in zip(stems, recordings, strict=True)
         for index in range(entry.windows)
     ]
-    table = pd.DataFrame(probabilities, columns=list(classes))
+    # Of a year of recordings a copy would not fit into memory; nobody writes into this table.
+    table = pd.DataFrame(probabilities, columns=list(classes), copy=False)
     table.insert(0, "row_id", row_ids)
     return table
 
@@ -144,35 +149,68 @@ def match_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[flo
             f"The sample submission has none of the bundle's classes: it has {', '.join(wanted[:3])}, ...; "
             f"the bundle has {', '.join(classes[:3])}, ..."
         )
-    indexed = table.set_index("row_id")
-    missing = [row for row in sample["row_id"] if row not in indexed.index]
-    rows = indexed.reindex(sample["row_id"])
-    rows = rows.fillna(dict(zip(classes, priors, strict=True)))
-    if len(missing) == len(sample):
+    places = pd.Index(table["row_id"]).get_indexer(pd.Index(sample["row_id"]))
+    missing = places < 0
+    if missing.all():
         raise InputError(
             f"The sample submission asks for none of the predicted rows: it has {sample['row_id'].iloc[0]!r}, "
             f"the prediction {table['row_id'].iloc[0]!r}. Are these its soundscapes?"
         )
-    result = rows.reindex(columns=wanted, fill_value=0.0).reset_index()
+    values = np.zeros((len(sample), len(wanted)))
+    shares = dict(zip(classes, priors, strict=True))
+    # A column at a time, so that there is one table more in memory and not several.
+    for column, name in enumerate(wanted):
+        if name in shares:
+            values[:, column] = np.where(missing, shares[name], table[name].to_numpy()[places])
+    result = pd.DataFrame(values, columns=wanted, copy=False)
+    result.insert(0, "row_id", sample["row_id"].tolist())
     return SampleMatch(
         table=result,
-        unknown_classes=tuple(name for name in wanted if name not in classes),
+        unknown_classes=tuple(name for name in wanted if name not in shares),
         dropped_classes=tuple(name for name in classes if name not in wanted),
-        filled_rows=tuple(missing),
-        dropped_rows=int((~indexed.index.isin(sample["row_id"])).sum()),
+        filled_rows=tuple(sample["row_id"].to_numpy()[missing].tolist()),
+        dropped_rows=len(table) - len(np.unique(places[~missing])),
     )
 
 
 def write_submission(path: Path, table: pd.DataFrame) -> None:
-    """Write a submission, atomically; nine significant digits keep the order of float32 scores.
+    """Write a submission, atomically, with as many digits as tell each value from every other.
+
+    What is scored is the order of the values in each class, and any fixed number of digits makes ties, first of all
+    among probabilities near 1.
+
+    Parameters
+    ----------
+    path : Path
+    table : pandas.DataFrame
+        The column row_id first, and then float64 in 0 to 1.
 
     Raises
     ------
     InputError
-        If the path cannot be written.
+        If a value is not in 0 to 1, or the path cannot be written.
     """
-    with replace_atomically(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
+    _refuse_improbable(table)
+    with replace_text(path) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(table.columns)
+        # pandas writes such a table in twice the time.
+        for first in range(0, len(table), _ROWS_AT_ONCE):
+            part = table.iloc[first : first + _ROWS_AT_ONCE]
+            values = part.iloc[:, 1:].to_numpy(dtype=np.float64).tolist()
+            rows.writerows([row_id, *row] for row_id, row in zip(part["row_id"].tolist(), values, strict=True))
+
+
+def _refuse_improbable(table: pd.DataFrame) -> None:
+    for name in table.columns[1:]:
+        values = table[name].to_numpy(dtype=np.float64)
+        wrong = ~((values >= 0) & (values <= 1))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(
+                f"The score of {name} in the row {table['row_id'].iloc[row]!r} is {values[row]}; expected 0 to 1. "
+                "Fit the bundle again: what it holds cannot be right."
+            )
 
 
 def read_scores(path: Path) -> pd.DataFrame:

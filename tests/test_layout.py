@@ -22,6 +22,7 @@ GLUE = {
     "encoder_commands",
     "encoder_table",
     "fitting",
+    "headers",
     "info_command",
     "label_checking",
     "onnx_building",

@@ -1,5 +1,6 @@
 """Submissions: made, brought to a sample's form, written, and read back."""
 
+import csv
 import os
 
 import numpy as np
@@ -94,15 +95,49 @@ def test_a_sample_without_any_of_the_classes_is_refused():
         match_sample(scores(["a_5"], wren=[0.1]), scores(["a_5"], kiwi=[0.0]), priors=[0.5])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(values=hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(0, 1, width=32)))
-def test_float32_scores_keep_their_order_through_a_file(tmp_path, values):
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    values=hnp.arrays(
+        np.float64,
+        st.integers(1, 40),
+        elements=st.floats(0, 1) | st.floats(0, 1e-9).map(lambda small: 1 - small) | st.floats(0, 1, width=32),
+    )
+)
+def test_scores_come_back_to_the_last_bit(tmp_path, values):
     path = tmp_path / "submission.csv"
-    write_submission(path, scores([f"a_{index}" for index in range(len(values))], wren=values.astype(np.float64)))
-    got = read_scores(path)["wren"].to_numpy()
-    np.testing.assert_array_equal(got.astype(np.float32), values)
-    np.testing.assert_array_equal(np.argsort(got, kind="stable"), np.argsort(values, kind="stable"))
-    np.testing.assert_array_equal(np.diff(np.sort(got)) == 0, np.diff(np.sort(values)) == 0)
+    write_submission(path, scores([f"a_{index}" for index in range(len(values))], wren=values))
+    with path.open(newline="") as file:
+        read = [float(row["wren"]) for row in csv.DictReader(file)]
+    np.testing.assert_array_equal(read, values)
+    np.testing.assert_allclose(read_scores(path)["wren"], values, rtol=1e-15, atol=0)
+
+
+def test_probabilities_near_one_keep_their_ranks(tmp_path):
+    values = 1 - np.arange(5) * 1e-12
+    write_submission(tmp_path / "submission.csv", scores([f"a_{index}" for index in range(5)], wren=values))
+    assert read_scores(tmp_path / "submission.csv")["wren"].is_monotonic_decreasing
+    assert read_scores(tmp_path / "submission.csv")["wren"].is_unique
+
+
+@pytest.mark.parametrize("value", [np.nan, -1e-9, 1.0000001, np.inf])
+def test_what_is_no_probability_is_not_written(tmp_path, value):
+    table = scores(["a_5", "a_10"], owl=[0.5, 0.5], wren=[0.5, value])
+    with pytest.raises(InputError, match=r"wren in the row 'a_10' is .*expected 0 to 1"):
+        write_submission(tmp_path / "submission.csv", table)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_table_is_whole(tmp_path):
+    count = 10_000
+    table = scores([f"a_{index}" for index in range(count)], wren=np.arange(count) / count)
+    write_submission(tmp_path / "submission.csv", table)
+    pd.testing.assert_frame_equal(read_scores(tmp_path / "submission.csv"), table, check_exact=True)
+
+
+def test_name_that_is_no_text_is_escaped(tmp_path):
+    table = make_submission([recording(os.fsdecode(b"gr\xfcn.wav"), 1)], np.array([[0.5]]), ["wren"])
+    write_submission(tmp_path / "submission.csv", table)
+    assert read_scores(tmp_path / "submission.csv")["row_id"].tolist() == [r"gr\udcfcn_5"]
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):
@@ -113,7 +148,7 @@ def test_a_table_comes_back_as_it_was_written(tmp_path):
 
 def test_a_file_has_unix_lines_and_no_index(tmp_path):
     write_submission(tmp_path / "deep/submission.csv", scores(["a_5"], wren=[1 / 3]))
-    assert (tmp_path / "deep/submission.csv").read_bytes() == b"row_id,wren\na_5,0.333333333\n"
+    assert (tmp_path / "deep/submission.csv").read_bytes() == b"row_id,wren\na_5,0.3333333333333333\n"
 
 
 def test_a_folder_cannot_be_written(tmp_path):

@@ -1,0 +1,163 @@
+"""The forms of tables by name, and which one a path asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from birdemb.errors import InputError
+from birdemb.storage import check_writable
+from birdemb.tables.audacity import write_audacity, write_audacity_folder
+from birdemb.tables.birdnet import write_birdnet, write_birdnet_folder
+from birdemb.tables.detections_csv import write_detections
+from birdemb.tables.json_lines import write_json_lines
+from birdemb.tables.kaleidoscope import write_kaleidoscope
+from birdemb.tables.long import write_long
+from birdemb.tables.parquet import refuse_without_pyarrow, write_parquet, write_parquet_detections
+from birdemb.tables.raven import write_raven, write_raven_folder
+from birdemb.tables.source import TableSource
+from birdemb.tables.wide import write_wide
+
+__all__ = ["DETECTION_FORMS", "SUBMISSION", "WINDOW_FORMS", "Output", "choose_output"]
+
+Writer = Callable[[Path, TableSource], int]
+
+SUBMISSION = "submission"
+"""The form whose rows and columns a sample can give; `birdemb.submission` makes it."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of a table.
+
+    Parameters
+    ----------
+    file, folder : callable or None
+        Write it to one file, and to a folder of a file for each recording; each is None where there is no such thing.
+    has_times : bool
+        Whether it tells the time of day.
+    """
+
+    file: Writer | None
+    folder: Writer | None = None
+    has_times: bool = False
+
+
+WINDOW_FORMS: Mapping[str, Form] = {
+    SUBMISSION: Form(None),
+    "wide": Form(write_wide, has_times=True),
+    "long": Form(write_long, has_times=True),
+    "parquet": Form(write_parquet, has_times=True),
+}
+"""Forms with every window in them."""
+
+DETECTION_FORMS: Mapping[str, Form] = {
+    "detections": Form(write_detections, has_times=True),
+    "raven": Form(write_raven, write_raven_folder),
+    "audacity": Form(write_audacity, write_audacity_folder),
+    "kaleidoscope": Form(write_kaleidoscope, has_times=True),
+    "birdnet": Form(write_birdnet, write_birdnet_folder),
+    "jsonl": Form(write_json_lines, has_times=True),
+    "parquet": Form(write_parquet_detections, has_times=True),
+}
+"""Forms with what is detected in them."""
+
+_BY_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet", ".txt": "raven", "": "raven"}
+
+
+@dataclass(frozen=True)
+class Output:
+    """A table that is to be written.
+
+    Parameters
+    ----------
+    path : Path
+    form : str
+        A key of `WINDOW_FORMS` or of `DETECTION_FORMS`.
+    of_windows : bool
+        Of which of the two.
+    is_folder : bool
+        Whether it is a folder of a file for each recording.
+    """
+
+    path: Path
+    form: str
+    of_windows: bool
+    is_folder: bool
+
+    @property
+    def has_times(self) -> bool:
+        """Whether it tells the time of day."""
+        return self._form.has_times
+
+    @property
+    def _form(self) -> Form:
+        return (WINDOW_FORMS if self.of_windows else DETECTION_FORMS)[self.form]
+
+    def check_writable(self) -> None:
+        """Make sure, before long work, that it can be written.
+
+        Raises
+        ------
+        InputError
+            If it cannot.
+        """
+        check_writable(self.path / ".birdemb" if self.is_folder else self.path)
+
+    def write(self, source: TableSource) -> int:
+        """Write it, and give the number of rows.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        form = self._form
+        writer = form.folder if self.is_folder else form.file
+        if writer is None:
+            raise ValueError(f"{self.form} is not written like this")
+        return writer(self.path, source)
+
+
+def choose_output(path: Path, form: str | None = None, *, detections: bool = False) -> Output:
+    """Choose the form in which a table is written.
+
+    Parameters
+    ----------
+    path : Path
+        Its suffix says the form where `form` does not. Forms of a file for each recording are written to a folder if
+        it has no suffix.
+    form : str, optional
+        A key of `DETECTION_FORMS`, or of `WINDOW_FORMS` unless `detections`.
+    detections : bool
+        Whether detections alone are wanted.
+
+    Returns
+    -------
+    Output
+
+    Raises
+    ------
+    InputError
+        If there is no such form, or neither says one.
+    MissingDependencyError
+        If the package that writes it is not installed.
+    """
+    forms = DETECTION_FORMS if detections else {**DETECTION_FORMS, **WINDOW_FORMS}
+    by_suffix = {".csv": "detections" if detections else SUBMISSION, **_BY_SUFFIX}
+    suffix = path.suffix.lower()
+    if form is None and suffix not in by_suffix:
+        raise InputError(
+            f"{path} has the suffix {suffix}, which says no form of a table. Name it "
+            f"{', '.join(filter(None, by_suffix))}, or without a suffix for a folder of Raven selection tables, "
+            "or name the form."
+        )
+    name = form if form is not None else by_suffix[suffix]
+    if name not in forms:
+        raise InputError(f"There is no form of tables {name!r}. Choose one of {', '.join(sorted(forms))}.")
+    of_windows = not detections and name in WINDOW_FORMS
+    is_folder = forms[name].folder is not None and (not suffix or path.is_dir())
+    if name == "parquet":
+        refuse_without_pyarrow()
+    return Output(path, name, of_windows, is_folder)
