@@ -176,7 +176,16 @@ def test_provenance_says_how_it_was_made(place):
     assert origin["command"] == ["birdemb", "fit", "--validate", "https://host/sounds"]
     assert origin["seed"] == 0
     assert origin["labels"] == "train.csv"
-    assert origin["label_rules"] == {"secondary": "unknown", "rating": True, "most": None, "group": "recording"}
+    assert origin["label_rules"] == {
+        "secondary": "unknown",
+        "rating": True,
+        "most": None,
+        "group": "recording",
+        "minimum_overlap": 0.5,
+        "unannotated": "absent",
+        "minimum_confidence": 0.0,
+        "columns": {},
+    }
     assert origin["validation_rules"] == {"cv": 2, "blend": "climb", "calibrate": "platt", "threshold": 0.9, "seed": 0}
     assert (origin["windows"], origin["recordings"]) == (36, 12)
     assert origin["python"] == platform.python_version()
