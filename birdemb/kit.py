@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import birdemb.kit_check
@@ -27,6 +28,7 @@ from birdemb.kit_check import (
     name_platform,
     read_manifest,
 )
+from birdemb.kit_distribution import make_own_wheel
 from birdemb.kit_files import (
     CHECK_FILE,
     NOTEBOOK_FILE,
@@ -38,6 +40,7 @@ from birdemb.kit_files import (
 )
 from birdemb.kit_models import PackedEncoder, forbids_commerce, pack_encoder
 from birdemb.kit_wheels import PackedWheels, check_target, pack_wheels
+from birdemb.offline import OFFLINE_VARIABLE, is_offline
 from birdemb.storage import hash_file, replace_folder_atomically, write_json
 from birdemb.workspace import Workspace
 
@@ -135,6 +138,8 @@ def pack(
     python, platform = python or ".".join(map(str, sys.version_info[:2])), platform or name_platform()
     if wheels:
         check_target(python, platform)
+        if is_offline():
+            raise InputError(f"--wheels gets wheels over the network, which {OFFLINE_VARIABLE} or --offline forbids.")
     # A link's own name stays: what it leads to is written anew.
     target = Path(output).resolve()
     _refuse_target(target, force)
@@ -154,9 +159,15 @@ def pack(
         packed = None
         if wheels:
             extras = {encoder.extra for encoder in encoders if encoder.extra}
-            packed = pack_wheels(
-                folder / WHEELS_FOLDER, python=python, platform=platform, extras=extras, versions=versions
-            )
+            with TemporaryDirectory() as temporary:
+                packed = pack_wheels(
+                    make_own_wheel(Path(temporary)),
+                    folder / WHEELS_FOLDER,
+                    python=python,
+                    platform=platform,
+                    extras=extras,
+                    versions=versions,
+                )
         _write_classes(bundle, folder / CLASSES_FILE)
         _write_starters(folder, encoders, packed)
         files = _list_files(folder)

@@ -66,8 +66,6 @@ esac
 
 kit=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
 python=${PYTHON:-python3}
-# What is meant for other programs could take the place of what is in the kit.
-unset PYTHONPATH PYTHONHOME
 if ! command -v "$python" >/dev/null 2>&1; then
     say "Error: There is no $python. Name a Python: PYTHON=/path/to/python3 sh run.sh ..."
     exit 1
@@ -100,6 +98,8 @@ if [ -f "$kit/@WHEELS@/@REQUIREMENTS@" ]; then
     if [ "$own" = no ]; then
         install
     else
+        # What is meant for other programs must not take the place of what is installed.
+        unset PYTHONPATH PYTHONHOME
         environment=$work/environment-$name
         runner=$environment/bin/python
         if [ ! -d "$environment" ]; then
@@ -206,6 +206,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 INPUT = Path(os.environ.get("KAGGLE_CACHE_MOUNT_FOLDER", "/kaggle/input"))
 BUNDLE = "@SHA256@"  # sha256 of the kit's model

@@ -104,7 +104,7 @@ def pack_encoder(
     precision = str(identity.get("precision", "f32"))
     if card.place is not None:
         _copy(card.place, models / f"{card.name}.toml")
-    if card.weights is None:
+    if card.weights is None and weights is None:
         _check_packed(card, identity, models)
         return PackedEncoder(card.name, card.title, precision, card.licence, None, None, "")
     found = find_encoder_weights(card, weights)

@@ -16,8 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from birdemb.errors import BirdembError, InputError
-from birdemb.kit_distribution import make_own_wheel, run_pip
-from birdemb.offline import OFFLINE_VARIABLE, is_offline
+from birdemb.kit_distribution import run_pip
 from birdemb.storage import hash_file
 
 __all__ = [
@@ -96,12 +95,14 @@ class Wheel(NamedTuple):
 
 
 def pack_wheels(
-    folder: Path, *, python: str, platform: str, extras: Iterable[str] = (), versions: str = "installed"
+    own: Path, folder: Path, *, python: str, platform: str, extras: Iterable[str] = (), versions: str = "installed"
 ) -> PackedWheels:
     """Get wheels of birdemb and of all that it needs to predict, and list them with their hashes for pip.
 
     Parameters
     ----------
+    own : Path
+        The wheel of birdemb itself, as `birdemb.kit_distribution.make_own_wheel` makes it.
     folder : Path
         Where to put them; made if need be.
     python : str
@@ -123,12 +124,9 @@ def pack_wheels(
         If there are no wheels for that Python and platform, or pip cannot get them.
     """
     tags = check_target(python, platform)
-    if is_offline():
-        raise InputError(f"--wheels gets wheels over the network, which {OFFLINE_VARIABLE} or --offline forbids.")
     chosen = tuple(sorted(set(extras)))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        own = make_own_wheel(Path(temporary))
         wanted = f"{own}[{','.join(chosen)}]" if chosen else str(own)
         constraints = Path(temporary) / "constraints.txt"
         constraints.write_text("\n".join(_pin_installed(own)) if versions == "installed" else "", encoding="utf-8")
@@ -278,9 +276,10 @@ def select_wheels(
     wheels = {}
     for path in sorted(folder.glob("*.whl")):
         try:
-            wheels[parse_wheel_filename(path.name)[0]] = _read_wheel(path)
+            package = parse_wheel_filename(path.name)[0]
         except InvalidWheelFilename as error:
             raise InputError(f"{path.name} is no name for a wheel ({error}).") from error
+        wheels[package] = _read_wheel(path)
     selected: dict[str, Wheel] = {}
     missing: list[str] = []
     seen: set[tuple[str, str]] = set()
