@@ -102,7 +102,8 @@ if [ -f "$kit/@WHEELS@/@REQUIREMENTS@" ]; then
         unset PYTHONPATH PYTHONHOME
         environment=$work/environment-$name
         runner=$environment/bin/python
-        if [ ! -d "$environment" ]; then
+        if ! "$runner" -P -c 'import birdemb' >/dev/null 2>&1; then
+            rm -rf -- "$environment"  # of a Python that is gone
             say "Installing birdemb into $environment"
             "$python" -I -m venv --without-pip -- "$started"
             install --python "$started/bin/python"

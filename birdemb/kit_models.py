@@ -18,10 +18,11 @@ from birdemb.embed.own_classes import locate_own_classes
 from birdemb.embed.pins import may_pin, write_pin
 from birdemb.embed.places import use_weights_folder
 from birdemb.embed.precision import STORED_PRECISIONS
+from birdemb.embed.range_card import find_range_model, load_range_card
 from birdemb.embed.tasks import identify
 from birdemb.embed.weights import FoundWeights, weights_of
 from birdemb.embed.windows import WindowGrid
-from birdemb.errors import InputError
+from birdemb.errors import InputError, MissingWeightsError
 from birdemb.identity import refuse_other_identity
 from birdemb.storage import hash_file
 
@@ -49,6 +50,8 @@ class PackedEncoder:
         None for an encoder that has no weights.
     own_classes : bool or None
         Whether the names of its own classes are in the kit; None for an encoder that names none.
+    range_model : bool or None
+        Whether the model that says where its own classes live is in the kit; None where there is no such model.
     extra : str
         Of birdemb, that brings what runs it; empty where nothing more is needed.
     """
@@ -59,6 +62,7 @@ class PackedEncoder:
     licence: str
     weights_sha256: str | None
     own_classes: bool | None
+    range_model: bool | None
     extra: str
 
 
@@ -106,7 +110,7 @@ def pack_encoder(
         _copy(card.place, models / f"{card.name}.toml")
     if card.weights is None and weights is None:
         _check_packed(card, identity, models)
-        return PackedEncoder(card.name, card.title, precision, card.licence, None, None, "")
+        return PackedEncoder(card.name, card.title, precision, card.licence, None, None, None, "")
     found = find_encoder_weights(card, weights)
     if found is None or found.sha256 != identity.get("weights_sha256"):
         here = f"have the sha256 {found.sha256}" if found is not None else "are nowhere"
@@ -119,10 +123,10 @@ def pack_encoder(
         _copy_quantized(card, found, precision, models)
     if may_pin(card):
         write_pin(card, Path(weights_of(card).file), found.sha256, models)
-    named = _copy_own_classes(card, found, models)
+    named, ranges = _copy_own_classes(card, found, models), _copy_range_model(card, models)
     _check_packed(card, identity, models)
     extra = _EXTRAS.get(card.kind, "")
-    return PackedEncoder(card.name, card.title, precision, card.licence, found.sha256, named, extra)
+    return PackedEncoder(card.name, card.title, precision, card.licence, found.sha256, named, ranges, extra)
 
 
 def _copy_weights(card: Card, found: FoundWeights, models: Path) -> None:
@@ -152,6 +156,18 @@ def _copy_own_classes(card: Card, found: FoundWeights, models: Path) -> bool | N
         return False if card.labels is not None else None
     if not path.is_relative_to(found.path):
         _copy(path, models / card.labels.file)
+    return True
+
+
+def _copy_range_model(card: Card, models: Path) -> bool | None:
+    range_card = load_range_card()
+    if range_card.encoder != card.name:
+        return None
+    try:
+        path = find_range_model(range_card)
+    except MissingWeightsError:  # a prediction that does not ask for it does without
+        return False
+    _copy(path, models / range_card.weights.file)
     return True
 
 

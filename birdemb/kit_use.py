@@ -18,12 +18,12 @@ def is_kit(model: Path) -> bool:
     return (model / MANIFEST_FILE).is_file()
 
 
-def find_bundle(model: Path) -> Path:
+def find_bundle(model: str | Path) -> Path:
     """Give the file of a bundle: the one that was named, or that of the kit that was, once the kit is checked.
 
     Parameters
     ----------
-    model : Path
+    model : path
         A bundle, or the folder of a kit.
 
     Returns
@@ -35,6 +35,7 @@ def find_bundle(model: Path) -> Path:
     InputError
         If a kit lacks a file that its manifest lists, or holds another one.
     """
+    model = Path(model)
     if not is_kit(model):
         return model
     try:
@@ -45,16 +46,16 @@ def find_bundle(model: Path) -> Path:
 
 
 @contextmanager
-def use_models(model: Path) -> Iterator[None]:
-    """Let a kit's folder be that of weights until the block ends; does nothing with a bundle.
+def use_models(model: object) -> Iterator[None]:
+    """Let a kit's folder be that of weights until the block ends; does nothing where no kit was named.
 
     Parameters
     ----------
-    model : Path
+    model : path or Bundle
         A bundle, or the folder of a kit.
     """
-    if not is_kit(model):
-        yield
-        return
-    with use_weights_folder(model.resolve() / MODELS_FOLDER):
+    if isinstance(model, str | Path) and is_kit(Path(model)):
+        with use_weights_folder(Path(model).resolve() / MODELS_FOLDER):
+            yield
+    else:
         yield

@@ -67,6 +67,8 @@ def pack(model: Path, output: Path, **settings: Any) -> None:  # noqa: ANN401 - 
         click.echo(f"  encoder: {kit.describe_encoder(encoder)}")
         if encoder.own_classes is False:
             click.echo("    without the names of its own classes, which are not on this machine; predicting needs none")
+        if encoder.range_model is False:
+            click.echo("    without its model of species' ranges, which is not on this machine; see `birdemb species`")
     wheels = report.wheels
     if wheels is not None:
         needed = f", with birdemb[{','.join(wheels.extras)}]" if wheels.extras else ""

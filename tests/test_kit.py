@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from card_files import own_card, write_card
 from fit_files import refuse, run, write_noise
@@ -15,12 +17,16 @@ from pack_files import list_files, write_model
 from panns_checkpoints import write_checkpoint
 from test_quantized_kinds import LOW, write_network
 
+import birdemb
 from birdemb.embed.catalogue import load_card
 from birdemb.embed.pins import read_pin
 from birdemb.embed.places import use_weights_folder
 from birdemb.embed.quantized import GRAPH_FILE, RECORD_FILE, TENSORS_FILE
+from birdemb.embed.range_card import load_range_card
 from birdemb.embed.weights import find_weights
+from birdemb.errors import InputError
 from birdemb.kit import pack
+from birdemb.listening import Listener
 from birdemb.quantizing import quantize
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
@@ -96,6 +102,20 @@ def test_users_own_encoder_goes_along(owned, tmp_path):
     assert Path("kit.csv").read_bytes() == Path("own.csv").read_bytes()
 
 
+def test_kit_is_taken_in_place_of_a_bundle_in_python(owned, tmp_path):
+    kit = Path(shutil.copytree(owned / "kit", tmp_path / "kit"))
+    samples = np.random.default_rng(0).normal(0, 0.1, 12_000).astype(np.float32)
+    table = birdemb.predict(samples, model=kit, sample_rate=1000)
+    assert len(table) == 3
+    listener = Listener(str(kit), sample_rate=1000)
+    heard = pd.concat([listener.feed(samples), listener.finish()])
+    np.testing.assert_allclose(heard[["parmaj"]], table[["parmaj"]], atol=1e-6)
+    (kit / "models" / "own.toml").unlink()
+    for ask in (lambda: birdemb.predict(samples, model=kit, sample_rate=1000), lambda: Listener(kit, sample_rate=1000)):
+        with pytest.raises(InputError, match=r"own\.toml is missing"):
+            ask()
+
+
 def test_weights_of_a_kit_come_before_all_others(birdnet_weights, tmp_path):
     model = write_model(tmp_path / "lr.birdemb", "birdnet-2.4")
     said = run("pack", model, "-o", "kit")
@@ -105,6 +125,8 @@ def test_weights_of_a_kit_come_before_all_others(birdnet_weights, tmp_path):
     (encoder,) = json.loads((tmp_path / "kit" / "manifest.json").read_text())["encoders"]
     assert encoder["commercial_use_forbidden"] is True
     assert encoder["own_classes"] is True
+    assert encoder["range_model"] is True
+    assert (tmp_path / "kit" / "models" / load_range_card().weights.file).is_file()
     with use_weights_folder(tmp_path / "kit" / "models"):
         found = find_weights(load_card("birdnet-2.4"))
     assert found.path == tmp_path / "kit" / "models" / birdnet_weights.name
@@ -163,7 +185,7 @@ def test_network_with_fewer_bits_goes_along(tmp_path):
     (tmp_path / "own").mkdir()
     write_network(tmp_path / "own" / "own.onnx", samples="samples")
     card = own_card(tmp_path / "own", sample_rate=8000, frame_seconds=0, dim=32, precisions=["f32", "f16"])
-    quantize(card, calibrate=tmp_path / "data", precision="f16", **LOW)
+    quantize(card, calibrate=tmp_path / "data", precision="f16", output=tmp_path / "own", **LOW)
     remember(tmp_path / "place", card)
     model = write_model(tmp_path / "own.birdemb", card, precision="f16")
     said, files = predict_elsewhere(model, tmp_path, tmp_path / "own")
