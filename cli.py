@@ -21,6 +21,7 @@ from birdemb.export_command import export
 from birdemb.fit_command import fit
 from birdemb.info_command import info
 from birdemb.labels_command import labels
+from birdemb.pack_command import pack
 from birdemb.predict_commands import evaluate, predict
 from birdemb.quantize_command import quantize
 from birdemb.species_command import species
@@ -96,7 +97,7 @@ def main() -> None:
     """
 
 
-for _command in (fit, tune, predict, evaluate, info, labels, cache, encoders, species, quantize, export):
+for _command in (fit, tune, predict, evaluate, info, labels, cache, encoders, species, quantize, export, pack):
     main.add_command(_command)
 
 

@@ -22,6 +22,7 @@ from birdemb.embed.encoder import Encoder
 from birdemb.embed.windows import WindowGrid, windows_at_once
 from birdemb.errors import InputError
 from birdemb.inference import load_bundle_encoder
+from birdemb.kit_use import find_bundle, use_models
 from birdemb.workspace import Workspace
 
 __all__ = ["Listener", "check_sample_rate", "listen", "read_samples"]
@@ -40,7 +41,7 @@ class Listener:
     Parameters
     ----------
     model : path or Bundle, optional
-        By default the bundle that was fitted last.
+        A bundle, or the folder of an offline kit. By default the bundle that was fitted last.
     sample_rate : int
         Of the samples that come, in Hz.
     weights : path, optional
@@ -69,8 +70,8 @@ class Listener:
     ) -> None:
         check_sample_rate(sample_rate)
         place = Workspace(Path(workspace))
-        if not isinstance(model, Bundle):
-            model = read_bundle(Path(model) if model is not None else place.last_bundle())
+        named = model if model is not None else place.last_bundle()
+        model = named if isinstance(named, Bundle) else read_bundle(find_bundle(named))
         if model.ensemble.needs_whole_table:
             raise InputError(
                 "The bundle blends its heads by their ranks among all windows, and a sound that goes on has no last "
@@ -82,10 +83,11 @@ class Listener:
         self._sample_rate = sample_rate
         self._grid = WindowGrid(model.window, model.hop)
         chosen = Path(weights) if weights is not None else None
-        self._ears = [
-            _Ear(load_bundle_encoder(identity, place, chosen), identity, prior, self._grid, sample_rate)
-            for identity, prior in zip(model.identities, model.ensemble.priors, strict=True)
-        ]
+        with use_models(named):
+            self._ears = [
+                _Ear(load_bundle_encoder(identity, place, chosen), identity, prior, self._grid, sample_rate)
+                for identity, prior in zip(model.identities, model.ensemble.priors, strict=True)
+            ]
         self._samples = self._told = 0
         self._finished = False
 

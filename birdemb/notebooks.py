@@ -20,6 +20,7 @@ from birdemb.embed.recordings import AUDIO_SUFFIXES
 from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
 from birdemb.inference import predict_soundscapes
+from birdemb.kit_use import find_bundle, use_models
 from birdemb.listening import check_sample_rate, read_samples
 from birdemb.workspace import Workspace
 
@@ -43,7 +44,7 @@ def predict(
         A folder of recordings, or one; samples, as `birdemb.listening.Listener.feed` takes them; or the content of a
         recording in any form that can be read.
     model : path or Bundle, optional
-        By default the bundle that was fitted last.
+        A bundle, or the folder of an offline kit. By default the bundle that was fitted last.
     sample_rate : int, optional
         Of samples, in Hz; needed with an array, and with nothing else.
     weights : path, optional
@@ -73,17 +74,18 @@ def predict(
             else "A sample_rate was given, and no array of samples: recordings tell their own."
         )
     place, chosen = Workspace(Path(workspace)), Path(weights) if weights is not None else None
-    if not isinstance(model, Bundle):
-        model = read_bundle(Path(model) if model is not None else place.last_bundle())
+    named = model if model is not None else place.last_bundle()
+    bundle = named if isinstance(named, Bundle) else read_bundle(find_bundle(named))
     if isinstance(source, str | Path):
-        return _predict_path(model, source, place, weights=chosen, jobs=jobs)
-    with tempfile.TemporaryDirectory(prefix="birdemb-") as name:
+        with use_models(named):
+            return _predict_path(bundle, source, place, weights=chosen, jobs=jobs)
+    with use_models(named), tempfile.TemporaryDirectory(prefix="birdemb-") as name:
         folder = Path(name)
         # Kept as a recording, so that it is looked at as closely as every other, and gives the same.
         path = _keep_samples(source, sample_rate, folder) if sample_rate is not None else _keep(source, folder)
         if place.cards.is_file():
             shutil.copy(place.cards, folder)
-        table = _predict_path(model, path, Workspace(folder), weights=chosen, jobs=1)
+        table = _predict_path(bundle, path, Workspace(folder), weights=chosen, jobs=1)
     table["recording"] = ""
     return table
 

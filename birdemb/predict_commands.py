@@ -72,7 +72,9 @@ FORMS_OF_WINDOWS = frozenset({"long", "submission", "wide"})
     metavar="ZONE",
     help="Of the recorders' clocks where files do not tell it, and of the times in tables: Australia/Sydney, +10:00.",
 )
-@click.option("--model", "-m", type=PATH, help="Bundle.  [default: the one that was fitted last]")
+@click.option(
+    "--model", "-m", type=PATH, help="Bundle, or folder of an offline kit.  [default: the bundle that was fitted last]"
+)
 @click.option("--sample-submission", type=PATH, help="Table whose rows and columns the result gets, in their order.")
 @click.option(
     "--blend-with", type=PATH, help="Submission of another model, to be blended with by the ranks of each class."

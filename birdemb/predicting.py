@@ -22,6 +22,7 @@ from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
 from birdemb.headers import count_lost_windows, find_top_frequency, read_origins
 from birdemb.inference import predict_soundscapes
+from birdemb.kit_use import find_bundle, use_models
 from birdemb.listing import EmbeddedRecording, Listing, write_skipped
 from birdemb.origin import parse_zone
 from birdemb.prediction import Prediction
@@ -127,7 +128,7 @@ def predict_folder(
         In which the recorders' clocks ran, where their files do not tell, and in which all times are told: a name
         such as ``Australia/Sydney``, or an offset such as ``+10:00``.
     model : path, optional
-        A bundle; by default the one that was fitted last.
+        A bundle, or the folder of an offline kit; by default the bundle that was fitted last.
     sample_submission : path, optional
         A table whose rows and columns the submission gets, in their order.
     blend_with : path, optional
@@ -163,6 +164,7 @@ def predict_folder(
     listed = choose_output(Path(detections), detections_form, detections=True) if detections is not None else None
     outputs = [one for one in (table, listed) if one is not None]
     model = Path(model) if model is not None else place.last_bundle()
+    named, model = model, find_bundle(model)
     if not model.is_file():
         raise InputError(f"There is no bundle {model}. Check the path, or fit one with `birdemb fit`.")
     _refuse_to_overwrite(outputs, model, sample_submission, blend_with, weights)
@@ -179,16 +181,17 @@ def predict_folder(
         refuse_shared_stems(recordings)
     for one in outputs:
         one.check_writable()
-    listing, prediction = predict_soundscapes(
-        bundle,
-        path,
-        place,
-        weights=Path(weights) if weights is not None else None,
-        jobs=jobs,
-        backend=backend,
-        scheduler=scheduler,
-        show_progress=show_progress,
-    )
+    with use_models(named):
+        listing, prediction = predict_soundscapes(
+            bundle,
+            path,
+            place,
+            weights=Path(weights) if weights is not None else None,
+            jobs=jobs,
+            backend=backend,
+            scheduler=scheduler,
+            show_progress=show_progress,
+        )
     errors = write_skipped(place.errors("predict"), listing.skipped)
     listing.refuse_if_empty(hide_secrets(str(path)), errors)
     source = TableSource(

@@ -14,7 +14,7 @@ from birdemb.embed.weights import name_in_commands
 from birdemb.errors import InputError, MissingWeightsError
 from birdemb.taxonomy import OwnClass
 
-__all__ = ["find_own_classes", "parse_own_classes"]
+__all__ = ["find_own_classes", "locate_own_classes", "parse_own_classes"]
 
 _SPECIES = re.compile(r"[A-Z][a-z]+( [a-z]+(-[a-z]+)*){1,2}")
 """A scientific name of two or three words. Sounds of other kinds are no such thing: "Speech", "Male speech, man"."""
@@ -48,7 +48,7 @@ def find_own_classes(card: Card, weights: Path | None = None) -> tuple[OwnClass,
     labels = card.labels
     if labels is None:
         raise MissingWeightsError(f"The card of {card.name} names no file with the names of its own classes.")
-    found = next((place for place in _places(card, labels, weights) if place.is_file()), None)
+    found = locate_own_classes(card, weights)
     if found is None:
         extra = card.weights.extra if card.weights else ""
         ways = [f"pip install 'birdemb[{extra}]'"] if extra else []
@@ -62,6 +62,20 @@ def find_own_classes(card: Card, weights: Path | None = None) -> tuple[OwnClass,
         return parse_own_classes(found.read_bytes(), labels, card.classes, str(found))
     except OSError as error:
         raise InputError(f"{found} cannot be read: {error.strerror or error}. Get it again.") from error
+
+
+def locate_own_classes(card: Card, weights: Path | None = None) -> Path | None:
+    """Tell where the names of an encoder's own classes lie on this machine, without reading them; None if nowhere.
+
+    Parameters
+    ----------
+    card : Card
+    weights : Path, optional
+        The weights in use.
+    """
+    if card.labels is None:
+        return None
+    return next((place for place in _places(card, card.labels, weights) if place.is_file()), None)
 
 
 def _places(card: Card, labels: LabelFile, weights: Path | None) -> Iterator[Path]:

@@ -80,7 +80,7 @@ def read_pin(card: Card) -> Pin | None:
     return Pin(path, entries["sha256"], entries["found_at"], entries["recorded"])
 
 
-def write_pin(card: Card, found_at: Path, sha256: str) -> bool:
+def write_pin(card: Card, found_at: Path, sha256: str, folder: Path | None = None) -> bool:
     """Record the hash of an encoder's weights.
 
     Parameters
@@ -89,6 +89,8 @@ def write_pin(card: Card, found_at: Path, sha256: str) -> bool:
     found_at : Path
         Where the weights are.
     sha256 : str
+    folder : Path, optional
+        Of weights, to be used elsewhere; that of this machine by default.
 
     Returns
     -------
@@ -105,7 +107,7 @@ def write_pin(card: Card, found_at: Path, sha256: str) -> bool:
         "found_at": str(found_at),
         "recorded": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-    for place in _places(card):
+    for place in _places(card) if folder is None else [folder / _name_file(card)]:
         try:
             write_json(place, entries)
         except InputError:
@@ -115,4 +117,8 @@ def write_pin(card: Card, found_at: Path, sha256: str) -> bool:
 
 
 def _places(card: Card) -> list[Path]:
-    return [folder / f"{card.name}.pinned.json" for folder in dict.fromkeys((weights_folder(), user_folder()))]
+    return [folder / _name_file(card) for folder in dict.fromkeys((weights_folder(), user_folder()))]
+
+
+def _name_file(card: Card) -> str:
+    return f"{card.name}.pinned.json"

