@@ -108,7 +108,7 @@ def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "  birdemb fit --head lr --labels train.csv -o model.birdemb\n"
     "  birdemb fit --labels raven/ --minimum-overlap 1\n"
     "  birdemb fit --head lgbm --set num_leaves=8 --reweight sqrt\n"
-    "  birdemb fit --validate soundscapes/ --truth truth.csv"
+    "  birdemb fit --validate soundscapes/ --truth truth.csv --tune-postprocess"
 )
 @click.option("--head", default="lr", show_default=True, help=HEAD_HELP)
 @click.option("--output", "-o", type=PATH, help="Bundle to write.  [default: in the working folder]")
@@ -143,6 +143,16 @@ def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--validate", "soundscapes", metavar="FOLDER", help="Labelled soundscapes to validate on, beside the recordings."
 )
 @click.option("--truth", type=PATH, help="Table with row_id and 0 or 1 for each class, for --validate.")
+@click.option(
+    "--tune-postprocess",
+    is_flag=True,
+    help="Choose on these soundscapes what `predict` does with probabilities; nothing otherwise.",
+)
+@click.option(
+    "--class-groups",
+    type=PATH,
+    help="Table with the group of each class, for --tune-postprocess.  [default: class_name of the taxonomy]",
+)
 @fitting_options
 @shared
 def fit(
@@ -165,6 +175,10 @@ def fit(
     if (soundscapes is None) != (truth is None):
         raise click.UsageError("--validate and --truth belong together.")
     settings["columns"] = read_columns(settings["columns"])
+    if settings["tune_postprocess"] and soundscapes is None:
+        raise click.UsageError("--tune-postprocess needs labelled soundscapes: --validate and --truth.")
+    if settings["class_groups"] is not None and not settings["tune_postprocess"]:
+        raise click.UsageError("--class-groups belongs to --tune-postprocess.")
     with tell_steps("Fitting") as tell:
         report = fitting.fit(
             head,
@@ -178,6 +192,12 @@ def fit(
     _print_report(head, report)
     if report.soundscapes is not None:
         _print_gap(report.soundscapes)
+    if report.tuning is not None:
+        from birdemb.postprocess_output import describe_steps, tell_tuning
+
+        click.echo(f"  post-processing: {describe_steps(report.bundle.postprocessing.describe())}")
+        for line in tell_tuning(report.tuning.summary()):
+            click.echo(f"    {line}")
     click.echo(f"  bundle: {report.path}")
     if report.limited:
         click.echo(f"  beyond --most-recordings, left out: {count(report.limited, 'recording')}")

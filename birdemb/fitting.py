@@ -15,16 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from birdemb.class_groups import find_class_groups
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import SUFFIX, write_bundle
 from birdemb.classify.ensemble import Ensemble, fit_member
 from birdemb.classify.members import list_positive_weights, make_members, name_heads
+from birdemb.classify.postprocessing.tuning import Tuning
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
 from birdemb.labels import MINIMUM_OVERLAP, Labels
 from birdemb.listing import SkippedRecording, write_skipped
-from birdemb.soundscapes import SoundscapeScores, find_scored, read_truth, score_soundscapes
+from birdemb.postprocess import refuse_too_few, tune_on_soundscapes
+from birdemb.soundscapes import (
+    SoundscapeScores,
+    find_scored,
+    predict_labelled,
+    read_truth,
+    score_soundscapes,
+)
 from birdemb.storage import check_writable, hash_json
 from birdemb.training import LabelRules, TrainingData, read_training_data
 from birdemb.validation import Validation, ValidationRules, validate
@@ -60,6 +69,8 @@ class FitReport:
         How well the heads did on recordings that they were not fitted on.
     soundscapes : SoundscapeScores or None
         How well they did on labelled soundscapes, where there were any.
+    tuning : Tuning or None
+        The post-processing that was chosen on these, where that was asked for.
     limited : int
         Recordings left out as their classes have enough of them.
     skipped : tuple of SkippedRecording
@@ -75,6 +86,7 @@ class FitReport:
     data: TrainingData
     validation: Validation
     soundscapes: SoundscapeScores | None
+    tuning: Tuning | None
     limited: int
     skipped: tuple[SkippedRecording, ...]
     errors: Path | None
@@ -119,6 +131,8 @@ def fit(
     threshold: str | float = "f1",
     soundscapes: str | Path | None = None,
     truth: str | Path | None = None,
+    tune_postprocess: bool = False,
+    class_groups: str | Path | None = None,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     workspace: str | Path = DEFAULT_WORKSPACE,
@@ -168,6 +182,12 @@ def fit(
         What detections aim at: the best F1, or a precision.
     soundscapes, truth : path, optional
         Labelled soundscapes to score the result on, and the table of what is in them.
+    tune_postprocess : bool
+        Whether to choose on these what is done with probabilities; otherwise nothing is. With groups of ``"site"``, all
+        soundscapes of a site are in one fold of that.
+    class_groups : path, optional
+        A table with the group of each class, which temperatures are chosen for; by default the taxonomy beside the
+        labels, if it has the column ``class_name``, else all classes are one group.
     parameters : mapping of str to mapping
         Parameters of the heads by name, as ``{"lgbm": {"num_leaves": 8}}``.
     seed : int
@@ -203,6 +223,10 @@ def fit(
     )
     if (soundscapes is None) != (truth is None):
         raise InputError("Soundscapes to validate on and the table of their truth belong together: give both.")
+    if tune_postprocess and soundscapes is None:
+        raise InputError("Post-processing is chosen on labelled soundscapes: give these, and the table of their truth.")
+    if class_groups is not None and not tune_postprocess:
+        raise InputError("Groups of classes are asked for by the choice of the post-processing alone: choose it, too.")
     rules = ValidationRules(cv=cv, blend=blend, calibrate=calibrate, threshold=threshold, seed=seed)
     path = Path(output) if output is not None else place.bundle("-".join(names))
     if path.suffix != SUFFIX:
@@ -215,6 +239,8 @@ def fit(
     label_rules = LabelRules(
         secondary, rating, most_recordings, group, minimum_overlap, unannotated, minimum_confidence, dict(columns or {})
     )
+    if expected is not None and tune_postprocess:
+        refuse_too_few(expected)
     tell("reading embeddings and labels")
     data = read_training_data(place, labels, encoders, label_rules, prior, seed)
     if positive_weights:
@@ -223,6 +249,7 @@ def fit(
             member.head.set_params(positive_weight=listed)
     if expected is not None and truth is not None:
         find_scored(expected, data.labels.classes, truth)  # what is wrong with it is told before the work
+    grouped = find_class_groups(data.labels.source, data.labels.classes, class_groups) if tune_postprocess else ()
     validation = validate(members, data, rules, tell)
     for member in members:
         tell(f"{member.head.name}, all recordings")
@@ -238,11 +265,18 @@ def fit(
         provenance=_describe_origin(data, label_rules, rules, prior, command, seed),
         scores=validation.summary(data.classes),
     )
-    on_soundscapes = None
+    on_soundscapes = tuning = None
     if soundscapes is not None and truth is not None:
         tell("scoring the soundscapes")
-        on_soundscapes = score_soundscapes(bundle, validation, soundscapes, truth, place, jobs=jobs)
+        labelled = predict_labelled(bundle, soundscapes, truth, place, jobs=jobs)
+        on_soundscapes = score_soundscapes(labelled, validation)
         bundle = replace(bundle, scores={**bundle.scores, "soundscapes": on_soundscapes.summary()})
+        if tune_postprocess:
+            tuning = tune_on_soundscapes(
+                labelled, soundscapes, class_groups=grouped, by_site=group == "site", seed=seed, tell=tell
+            )
+            scores = {**bundle.scores, "postprocessing": tuning.summary()}
+            bundle = replace(bundle, scores=scores, postprocessing=tuning.postprocessing)
     write_bundle(bundle, path)
     place.remember_bundle(path)
     # What was asked to be left out is listed, but is no problem.
@@ -253,6 +287,7 @@ def fit(
         data=data,
         validation=validation,
         soundscapes=on_soundscapes,
+        tuning=tuning,
         limited=len(data.labels.problems) - len(problems),
         skipped=problems,
         errors=write_skipped(place.errors("fit"), data.labels.problems),

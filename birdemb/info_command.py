@@ -106,6 +106,16 @@ def _tell(model: Path, bundle: Bundle) -> Iterator[str]:
             yield f"  on soundscapes: {found['windows']:,} windows: {told}"
     else:
         yield f"  validation: none, as {bundle.scores.get('reason', 'nothing is known of it')}"
+    yield from _tell_postprocessing(bundle)
+
+
+def _tell_postprocessing(bundle: Bundle) -> Iterator[str]:
+    from birdemb.postprocess_output import describe_steps, tell_tuning
+
+    yield f"  post-processing: {describe_steps(bundle.postprocessing.describe())}"
+    if "postprocessing" in bundle.scores:
+        for line in tell_tuning(bundle.scores["postprocessing"]):
+            yield f"    {line}"
 
 
 def _tell_folds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -135,6 +145,7 @@ def _describe(bundle: Bundle) -> dict[str, object]:
         ],
         "encoders": list(bundle.identities),
         "blend": {"method": bundle.ensemble.blend.method, "weights": bundle.ensemble.blend.weights.tolist()},
+        "postprocessing": bundle.postprocessing.describe(),
         "classes": [vars(name) for name in bundle.classes],
         "scores": bundle.scores,
         "provenance": bundle.provenance,

@@ -36,7 +36,8 @@ class Listener:
     """Predicts windows of one sound whose samples come block by block, from a microphone or a radio.
 
     Nothing is written and nothing is cached. The probabilities are those of `birdemb.predict` on a recording of the
-    same samples, but for rounding: a recording of more than four minutes is resampled in parts.
+    same samples, without post-processing, and but for rounding: a recording of more than four minutes is resampled in
+    parts.
 
     Parameters
     ----------

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import read_bundle
+from birdemb.classify.postprocessing import Postprocessing
+from birdemb.classify.postprocessing.spelling import choose_steps
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.recordings import AUDIO_SUFFIXES
 from birdemb.embed.remote import hide_secrets
@@ -22,6 +24,7 @@ from birdemb.errors import InputError
 from birdemb.inference import predict_soundscapes
 from birdemb.kit_use import find_bundle, use_models
 from birdemb.listening import check_sample_rate, read_samples
+from birdemb.postprocess import postprocess as apply_steps
 from birdemb.workspace import Workspace
 
 __all__ = ["predict"]
@@ -32,6 +35,7 @@ def predict(
     *,
     model: str | Path | Bundle | None = None,
     sample_rate: int | None = None,
+    postprocess: str | Postprocessing = "auto",
     weights: str | Path | None = None,
     workspace: str | Path = DEFAULT_WORKSPACE,
     jobs: int = -1,
@@ -47,6 +51,8 @@ def predict(
         A bundle, or the folder of an offline kit. By default the bundle that was fitted last.
     sample_rate : int, optional
         Of samples, in Hz; needed with an array, and with nothing else.
+    postprocess : str or Postprocessing
+        What is done with the probabilities, as `birdemb.predict_folder` has it.
     weights : path, optional
         The encoder's weights, where they are not in one of the usual places.
     workspace : path
@@ -76,16 +82,17 @@ def predict(
     place, chosen = Workspace(Path(workspace)), Path(weights) if weights is not None else None
     named = model if model is not None else place.last_bundle()
     bundle = named if isinstance(named, Bundle) else read_bundle(find_bundle(named))
+    steps = choose_steps(postprocess, bundle.postprocessing, bundle.window)
     if isinstance(source, str | Path):
         with use_models(named):
-            return _predict_path(bundle, source, place, weights=chosen, jobs=jobs)
+            return _predict_path(bundle, source, place, steps, weights=chosen, jobs=jobs)
     with use_models(named), tempfile.TemporaryDirectory(prefix="birdemb-") as name:
         folder = Path(name)
         # Kept as a recording, so that it is looked at as closely as every other, and gives the same.
         path = _keep_samples(source, sample_rate, folder) if sample_rate is not None else _keep(source, folder)
         if place.cards.is_file():
             shutil.copy(place.cards, folder)
-        table = _predict_path(bundle, path, Workspace(folder), weights=chosen, jobs=1)
+        table = _predict_path(bundle, path, Workspace(folder), steps, weights=chosen, jobs=1)
     table["recording"] = ""
     return table
 
@@ -117,7 +124,7 @@ def _keep(file: object, folder: Path) -> Path:
 
 
 def _predict_path(
-    bundle: Bundle, source: str | Path, place: Workspace, *, weights: Path | None, jobs: int
+    bundle: Bundle, source: str | Path, place: Workspace, steps: Postprocessing, *, weights: Path | None, jobs: int
 ) -> pd.DataFrame:
     listing, prediction = predict_soundscapes(bundle, source, place, weights=weights, jobs=jobs, show_progress=False)
     if listing.skipped:
@@ -126,6 +133,7 @@ def _predict_path(
         if not listing.recordings:
             raise InputError(f"No recording in {hide_secrets(str(source))} could be used. The first, {said}.")
         warnings.warn(f"{len(listing.skipped)} recordings were left out. The first, {said}.", stacklevel=3)
+    prediction = apply_steps(prediction, steps, source)
     names = np.array([entry.recording for entry in prediction.recordings], object)[prediction.recording_numbers]
     times = pd.DataFrame({"recording": names, "start": prediction.starts, "end": prediction.starts + prediction.window})
     table = pd.concat([times, pd.DataFrame(prediction.probabilities, columns=list(prediction.labels))], axis=1)

@@ -80,6 +80,17 @@ FORMS_OF_WINDOWS = frozenset({"long", "submission", "wide"})
     "--blend-with", type=PATH, help="Submission of another model, to be blended with by the ranks of each class."
 )
 @click.option("--blend-weight", default=0.5, show_default=True, help="Weight of the other model, between 0 and 1.")
+@click.option(
+    "--postprocess",
+    default="auto",
+    show_default=True,
+    metavar="auto|none|STEPS",
+    help="What is done with the probabilities: what the bundle says, nothing, or steps by commas such as "
+    "smooth=0.1,raise,scale=0.4:top=2; docs/postprocessing.md has them. Detections are made without.",
+)
+@click.option("--latitude", type=float, help="Degrees north, of recordings that do not tell theirs, for range.")
+@click.option("--longitude", type=float, help="Degrees east, as --latitude.")
+@click.option("--week", type=int, help="1 to 48, four to a month, of recordings without a date, for range.")
 @encoding
 @shared
 def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's own type
@@ -95,6 +106,8 @@ def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's
     click.echo(describe(report.listing, "Predicted", report.elapsed, report.listing.seconds))
     heads = ", ".join(report.bundle.heads)
     click.echo(f"  bundle: {report.model}: {heads}, {len(report.bundle.classes)} classes")
+    if report.postprocessing:
+        click.echo(f"  post-processing: {', '.join(report.postprocessing.names)}")
     if report.output.of_windows:
         click.echo(f"  result: {report.output.path}")
     else:

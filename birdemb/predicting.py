@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from birdemb.classify.blending import blend_by_rank
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import read_bundle
 from birdemb.classify.checks import check_number
+from birdemb.classify.postprocessing import Postprocessing
+from birdemb.classify.postprocessing.spelling import choose_steps
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_recordings
 from birdemb.embed.remote import hide_secrets
@@ -25,7 +27,9 @@ from birdemb.inference import predict_soundscapes
 from birdemb.kit_use import find_bundle, use_models
 from birdemb.listing import EmbeddedRecording, Listing, write_skipped
 from birdemb.origin import parse_zone
+from birdemb.postprocess import postprocess as apply_steps
 from birdemb.prediction import Prediction
+from birdemb.recording_context import check_place
 from birdemb.submission import (
     SampleMatch,
     make_submission,
@@ -54,6 +58,8 @@ class PredictReport:
     model : Path
         The bundle.
     bundle : Bundle
+    postprocessing : Postprocessing
+        What was done with the probabilities, but for detections.
     listing : Listing
         Every soundscape, predicted or skipped.
     sample : SampleMatch or None
@@ -72,6 +78,7 @@ class PredictReport:
     detected: int
     model: Path
     bundle: Bundle
+    postprocessing: Postprocessing
     listing: Listing
     sample: SampleMatch | None
     lost_rows: int
@@ -98,6 +105,10 @@ def predict_folder(
     sample_submission: str | Path | None = None,
     blend_with: str | Path | None = None,
     blend_weight: float = 0.5,
+    postprocess: str | Postprocessing = "auto",
+    latitude: float | None = None,
+    longitude: float | None = None,
+    week: int | None = None,
     weights: str | Path | None = None,
     workspace: str | Path = DEFAULT_WORKSPACE,
     jobs: int = -1,
@@ -136,6 +147,13 @@ def predict_folder(
         mean of the ranks of both, in 0 to 1; the detections remain this model's own.
     blend_weight : float
         Weight of the other submission, above 0 and below 1.
+    postprocess : str or Postprocessing
+        What is done with the probabilities: ``"auto"`` for what the bundle says, ``"none"``, or steps as
+        `birdemb.classify.postprocessing.spelling.choose_steps` reads them. Detections are made without: thresholds
+        were learnt on what the heads say of one window.
+    latitude, longitude, week : number, optional
+        Where and when recordings were made that do not tell it, for steps that ask for it: degrees, north and east
+        positive, and 1 to 48, four to a month.
     weights : path, optional
         The encoder's weights, where they are not in one of the usual places.
     workspace : path
@@ -169,6 +187,9 @@ def predict_folder(
         raise InputError(f"There is no bundle {model}. Check the path, or fit one with `birdemb fit`.")
     _refuse_to_overwrite(outputs, model, sample_submission, blend_with, weights)
     bundle = read_bundle(model)
+    steps = choose_steps(postprocess, bundle.postprocessing, bundle.window)
+    with use_models(named):
+        check_place(latitude, longitude, week, steps.asks)
     wish = _read_wish(bundle, table, sample_submission, blend_with, blend_weight)
     thresholds = _choose_thresholds(bundle, model, min_confidence, needed=any(not one.of_windows for one in outputs))
     if merge is not None:
@@ -192,6 +213,9 @@ def predict_folder(
             scheduler=scheduler,
             show_progress=show_progress,
         )
+        processed = prediction
+        if table.of_windows:
+            processed = apply_steps(prediction, steps, path, latitude=latitude, longitude=longitude, week=week)
     errors = write_skipped(place.errors("predict"), listing.skipped)
     listing.refuse_if_empty(hide_secrets(str(path)), errors)
     source = TableSource(
@@ -207,10 +231,11 @@ def predict_folder(
         top_frequency=find_top_frequency(recordings.values(), int(listing.identity.get("sample_rate", 0))),
     )
     detected = listed.write(source) if listed is not None else 0
+    source = replace(source, prediction=processed)
     submission = None
     if table.form == SUBMISSION:
         lost = count_lost_windows(recordings, listing.skipped, WindowGrid(bundle.window, bundle.hop))
-        submission = _make_submission(bundle, prediction, lost, wish)
+        submission = _make_submission(bundle, processed, lost, wish)
         write_submission(table.path, submission.table)
         rows = len(submission.table)
     else:
@@ -222,6 +247,7 @@ def predict_folder(
         detected=detected,
         model=model,
         bundle=bundle,
+        postprocessing=steps if table.of_windows else Postprocessing(),
         listing=listing,
         sample=submission.match if submission is not None else None,
         lost_rows=submission.lost_rows if submission is not None else 0,

@@ -10,17 +10,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from birdemb.classify.bundle import Bundle
 from birdemb.embed.recordings import find_recordings
 from birdemb.errors import InputError
 from birdemb.inference import predict_soundscapes
 from birdemb.metrics import ScoreTable, score_windows
+from birdemb.prediction import Prediction
 from birdemb.submission import make_submission, read_scores, refuse_shared_stems
 from birdemb.validation import Validation
 from birdemb.workspace import Workspace
 
-__all__ = ["SoundscapeScores", "find_scored", "read_truth", "score_soundscapes"]
+__all__ = [
+    "LabelledSoundscapes",
+    "SoundscapeScores",
+    "find_scored",
+    "predict_labelled",
+    "read_truth",
+    "score_soundscapes",
+]
 
 _OF_CLASSES = {"macro_roc_auc": "roc_auc", "cmap": "average_precision"}
 
@@ -129,22 +138,41 @@ def find_scored(expected: pd.DataFrame, fitted: Sequence[str], truth: str | Path
     return labels
 
 
-def score_soundscapes(
-    bundle: Bundle,
-    validation: Validation,
-    path: str | Path,
-    truth: str | Path,
-    place: Workspace,
-    *,
-    jobs: int = -1,
-) -> SoundscapeScores:
-    """Score a bundle on labelled soundscapes.
+@dataclass(frozen=True, eq=False)
+class LabelledSoundscapes:
+    """Soundscapes that were predicted, and what is in some of their windows.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Without post-processing.
+    expected : pandas.DataFrame
+        As `read_truth` gives it.
+    labels : sequence of str
+        The fitted classes that it has.
+    rows : ndarray of shape (rows of `expected`,), int64
+        The window of each row.
+    """
+
+    prediction: Prediction
+    expected: pd.DataFrame
+    labels: Sequence[str]
+    rows: NDArray[np.int64]
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which of `labels` are in each row; of shape (rows, labels)."""
+        return np.asarray(self.expected[list(self.labels)].to_numpy() > 0)
+
+
+def predict_labelled(
+    bundle: Bundle, path: str | Path, truth: str | Path, place: Workspace, *, jobs: int = -1
+) -> LabelledSoundscapes:
+    """Predict labelled soundscapes, and find the window of each row of their truth.
 
     Parameters
     ----------
     bundle : Bundle
-    validation : Validation
-        On recordings, to compare with.
     path : path or URL
         The soundscapes.
     truth : path
@@ -154,7 +182,7 @@ def score_soundscapes(
 
     Returns
     -------
-    SoundscapeScores
+    LabelledSoundscapes
 
     Raises
     ------
@@ -170,17 +198,36 @@ def score_soundscapes(
         prediction.labels,
         window=prediction.window,
         hop=prediction.hop,
-    ).set_index("row_id")
-    missing = [row for row in expected["row_id"] if row not in table.index]
+    )
+    rows = pd.Index(table["row_id"]).get_indexer(pd.Index(expected["row_id"]))
+    missing = expected["row_id"][rows < 0].tolist()
     if missing:
         raise InputError(
             f"{truth} has {len(missing)} rows without a window in {path}, such as {missing[0]!r}. Check that they "
             "belong together, and that no soundscape was skipped."
         )
-    present = expected[labels].to_numpy() > 0
+    return LabelledSoundscapes(prediction, expected, labels, rows.astype(np.int64))
+
+
+def score_soundscapes(soundscapes: LabelledSoundscapes, validation: Validation) -> SoundscapeScores:
+    """Score a prediction of labelled soundscapes.
+
+    Parameters
+    ----------
+    soundscapes : LabelledSoundscapes
+    validation : Validation
+        On recordings, to compare with.
+
+    Returns
+    -------
+    SoundscapeScores
+    """
+    expected, labels, prediction = soundscapes.expected, list(soundscapes.labels), soundscapes.prediction
+    present = soundscapes.present
+    columns = [prediction.labels.index(label) for label in labels]
     scores = score_windows(
         present,
-        table.loc[expected["row_id"], labels].to_numpy(),
+        prediction.probabilities[soundscapes.rows][:, columns],
         labels,
         expected["row_id"].str.rpartition("_")[0].to_numpy(dtype=str),
     )

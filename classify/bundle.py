@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from birdemb.classify.checks import check_number, check_whole_number
 from birdemb.classify.ensemble import Ensemble
+from birdemb.classify.postprocessing import Postprocessing
 from birdemb.errors import InputError
 from birdemb.identity import ENCODER_NAME
 from birdemb.taxonomy import ClassName
@@ -41,6 +42,8 @@ class Bundle:
         time of creation.
     scores : dict
         How well the heads did on recordings that they were not fitted on, as JSON can hold it.
+    postprocessing : Postprocessing
+        What `predict` does with the probabilities of the ensemble, unless told otherwise; nothing by default.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class Bundle:
     shares: NDArray[np.float64]
     provenance: dict[str, Any]
     scores: dict[str, Any] = field(default_factory=dict)
+    postprocessing: Postprocessing = field(default_factory=Postprocessing)
 
     def __post_init__(self) -> None:
         if not all(self.labels):
@@ -81,6 +85,11 @@ class Bundle:
         for key in ("window", "hop"):
             if len({float(identity[key]) for identity in self.identities}) > 1:
                 raise InputError(f"The encoders of the bundle do not have the same {key}.")
+        if self.postprocessing.classes not in (None, len(self.classes)):
+            raise InputError(
+                f"The post-processing was learnt for {self.postprocessing.classes} classes; "
+                f"the bundle names {len(self.classes)}."
+            )
         for member in self.ensemble.members:
             prior, dim = self.ensemble.priors[member.encoder], self.identities[member.encoder]["dim"]
             expected = dim + prior.more_features if prior is not None and prior.kind == "features" else dim

@@ -20,6 +20,7 @@ from birdemb.classify.checks import check_whole_number
 from birdemb.classify.ensemble import Ensemble, Member
 from birdemb.classify.head import MultiLabelHead
 from birdemb.classify.heads import HEADS, head_class
+from birdemb.classify.postprocessing import Postprocessing
 from birdemb.classify.prior import Prior
 from birdemb.classify.state import StateReader, StateValue
 from birdemb.classify.thresholds import Thresholds
@@ -30,7 +31,8 @@ from birdemb.taxonomy import ClassName
 __all__ = ["FORMAT_VERSION", "SUFFIX", "read_bundle", "write_bundle"]
 
 SUFFIX = ".birdemb"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+"""Version 2 had no post-processing, and is read as having none."""
 OLDEST_VERSION = 2
 """Version 1 held one head and no scores; it was never released."""
 
@@ -45,7 +47,10 @@ INDEX_KEYS = {
     "provenance",
     "scores",
     "files",
+    "postprocessing",
 }
+NEW_KEYS: dict[str, tuple[int, Any]] = {"postprocessing": (3, [])}
+"""Keys that came later: in which version, and what older files are read as having."""
 SHARES = "shares"
 NOT_KEPT = "n_jobs"
 """The parameter of heads that belongs to a machine and not to what was learnt."""
@@ -94,6 +99,7 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
         "classes": [[name.label, name.scientific, name.common] for name in bundle.classes],
         "calibrated": ensemble.calibration is not None,
         "thresholds": ensemble.thresholds is not None,
+        "postprocessing": bundle.postprocessing.describe(),
         "provenance": bundle.provenance,
         "scores": bundle.scores,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
@@ -108,7 +114,11 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
 
 def _get_state(bundle: Bundle) -> dict[str, StateValue]:
     ensemble = bundle.ensemble
-    state: dict[str, StateValue] = {SHARES: bundle.shares, **ensemble.blend.get_state()}
+    state: dict[str, StateValue] = {
+        SHARES: bundle.shares,
+        **ensemble.blend.get_state(),
+        **bundle.postprocessing.get_state(),
+    }
     for part in (ensemble.calibration, ensemble.thresholds):
         if part is not None:
             state |= part.get_state()
@@ -188,6 +198,7 @@ def _read(path: Path) -> Bundle:
         Calibration.read_state(reader, classes) if index["calibrated"] else None,
         Thresholds.read_state(reader, classes) if index["thresholds"] else None,
     )
+    postprocessing = Postprocessing.read(index["postprocessing"], reader, classes)
     reader.refuse_rest()
     return Bundle(
         ensemble,
@@ -196,6 +207,7 @@ def _read(path: Path) -> Bundle:
         shares,
         index["provenance"],
         index["scores"],
+        postprocessing,
     )
 
 
@@ -246,15 +258,18 @@ def _read_index(content: bytes) -> dict[str, Any]:
             f"it was written by a newer birdemb (format {version}; this one reads up to {FORMAT_VERSION}). "
             "Upgrade birdemb to use it as it is"
         )
-    if set(index) != INDEX_KEYS:
-        raise InputError(f"{INDEX} has the keys {', '.join(sorted(index))}; expected {', '.join(sorted(INDEX_KEYS))}")
+    absent = {key: value for key, (since, value) in NEW_KEYS.items() if version < since}
+    expected = INDEX_KEYS - absent.keys()
+    if set(index) != expected:
+        raise InputError(f"{INDEX} has the keys {', '.join(sorted(index))}; expected {', '.join(sorted(expected))}")
+    index |= absent
     for key in ("provenance", "scores", "files"):
         if not isinstance(index[key], dict):
             raise InputError(f"{key!r} in {INDEX} is no object")
     for key in ("calibrated", "thresholds"):
         if not isinstance(index[key], bool):
             raise InputError(f"{key!r} in {INDEX} is neither true nor false")
-    for key in ("members", "encoders", "classes"):
+    for key in ("members", "encoders", "classes", "postprocessing"):
         if not isinstance(index[key], list):
             raise InputError(f"{key!r} in {INDEX} is no list")
     for key in ("members", "encoders"):
@@ -270,6 +285,14 @@ def _read_index(content: bytes) -> dict[str, Any]:
             or not isinstance(entry["prior"], bool)
         ):
             raise InputError(f"an encoder in {INDEX} is no identity and a word on its prior")
+    for entry in index["postprocessing"]:
+        if (
+            not isinstance(entry, dict)
+            or set(entry) != {"step", "params"}
+            or not isinstance(entry["step"], str)
+            or not isinstance(entry["params"], dict)
+        ):
+            raise InputError(f"a step in {INDEX} is no name and parameters")
     for names in index["classes"]:
         if not isinstance(names, list) or len(names) != 3 or not all(isinstance(name, str) for name in names):
             raise InputError(f"a class in {INDEX} is no label with a scientific and a common name")

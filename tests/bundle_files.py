@@ -15,6 +15,17 @@ from birdemb.classify.bundle_file import read_bundle
 from birdemb.classify.calibration import Calibration
 from birdemb.classify.ensemble import Ensemble, Heard, Member, fit_member
 from birdemb.classify.heads import make_head
+from birdemb.classify.postprocessing import (
+    Context,
+    Normalise,
+    OriginPrior,
+    Postprocessing,
+    Raise,
+    Range,
+    Scale,
+    Smooth,
+    Temperature,
+)
 from birdemb.classify.prior import Prior
 from birdemb.classify.thresholds import choose_thresholds
 from birdemb.errors import InputError
@@ -29,6 +40,7 @@ IDENTITY = {
     "weights": {"sha256": "00"},
     "list": [1, None, True],
 }
+OCCURRENCE = np.array([[0.001, 0.5, np.nan], [0.02, 0.01, 0.0]])
 NAMES = ["lr", "lgbm", "mlp", "all"]
 
 
@@ -91,7 +103,36 @@ def make_bundle(name="lr", **params):
     thresholds = choose_thresholds(calibration.apply(scores), targets, weights, groups, resamples=10)
     ensemble = Ensemble(members, priors, blend, calibration, thresholds)
     identities = (IDENTITY, {**IDENTITY, "encoder": "other"})
-    return make_parts(ensemble, identities=identities, scores={"folds": 5, "heads": {"lr": [1.0, None]}})
+    return make_parts(
+        ensemble,
+        identities=identities,
+        scores={"folds": 5, "heads": {"lr": [1.0, None]}},
+        postprocessing=make_postprocessing(),
+    )
+
+
+def make_postprocessing():
+    """Every step that there is, for three classes."""
+    odds = [np.linspace(-2, 2, 3 * rows).reshape(rows, 3) for rows in (2, 24, 12)]
+    return Postprocessing(
+        (
+            Temperature(("Amphibia", "Aves"), np.array([1.2, 0.9]), np.array([1, 1, 0])),
+            OriginPrior(0.5, ("Großer See", "heath"), *odds),
+            Range(0.5, floor=1e-3),
+            Raise(),
+            Scale(0.4, 2),
+            Smooth((0.1, 0.05), "window", 5.0),
+            Normalise(0.25, np.linspace(0, 0.9, 101) ** 2),
+        )
+    )
+
+
+def process(bundle):
+    """What the post-processing of a bundle makes of the windows of two recordings."""
+    X, _ = make_data()
+    context = Context.of(2, site=["heath", ""], hour=[3.5, np.nan], day=[np.nan, 100], occurrence=OCCURRENCE)
+    numbers, starts = np.arange(30) // 15, np.arange(30) % 15 * 2.5
+    return bundle.postprocessing.apply(bundle.ensemble.predict_proba(hear(X)), numbers, starts, context)
 
 
 def hear(X):
@@ -108,7 +149,9 @@ def same(first, second):
         and first.provenance == second.provenance
         and first.scores == second.scores
         and np.array_equal(first.shares, second.shares)
+        and first.postprocessing.describe() == second.postprocessing.describe()
         and np.array_equal(first.ensemble.predict_proba(hear(X)), second.ensemble.predict_proba(hear(X)))
+        and np.array_equal(process(first), process(second))
     )
 
 

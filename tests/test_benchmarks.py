@@ -98,3 +98,12 @@ def test_quantization_compares_the_ways_and_the_processors(recordings, birdnet_w
                "--ways", "f32,bf16,f16,plain", "--work", tmp_path)  # fmt: skip
     for part in ("calibrated with 8 windows", "soundscapes mean", "ms a window: f32", "AVX2", "AVX512_CORE_AMX"):
         assert part in said
+
+
+@pytest.mark.slow
+def test_postprocessing_tells_what_each_step_gains(recordings, script, tmp_path):
+    said = run("postprocessing.py", "--data", recordings, "--make-soundscapes", script, "--work", tmp_path / "work",
+               "--encoder", "melspec", "--soundscapes", 4)  # fmt: skip
+    assert "chosen on 4 groups of soundscapes" in said
+    assert "chosen on 12 groups of soundscapes" in said
+    assert said.count("scale=0.4,smooth=0.1") == 2

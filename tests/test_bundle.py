@@ -6,7 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_files import CLASSES, IDENTITY, NAMES, hear, make_bundle, make_data, make_small_head, members_of, same, wrap
+from bundle_files import (
+    CLASSES,
+    IDENTITY,
+    NAMES,
+    hear,
+    make_bundle,
+    make_data,
+    make_postprocessing,
+    make_small_head,
+    members_of,
+    process,
+    same,
+    wrap,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +28,7 @@ from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import read_bundle, write_bundle
 from birdemb.classify.ensemble import Ensemble, Member
 from birdemb.classify.heads import make_head
+from birdemb.classify.postprocessing import Postprocessing, Temperature
 from birdemb.errors import BirdembError, InputError
 from birdemb.taxonomy import ClassName
 
@@ -172,6 +186,14 @@ def test_parts_that_do_not_fit_together(changes, match):
         Bundle(**{**vars(LR), **changes})
 
 
+def test_postprocessing_for_other_classes():
+    steps = Postprocessing((Temperature(("all",), np.ones(1), np.zeros(4, np.int64)),))
+    with pytest.raises(InputError, match="learnt for 4 classes; the bundle names 3"):
+        Bundle(**{**vars(LR), "postprocessing": steps})
+    assert Bundle(**{**vars(LR), "postprocessing": make_postprocessing()}).postprocessing
+    assert not LR.postprocessing
+
+
 def test_encoders_with_other_windows():
     full = make_bundle("all")
     with pytest.raises(InputError, match="do not have the same hop"):
@@ -234,10 +256,14 @@ def test_every_part_has_its_head_or_encoder_in_its_name(tmp_path):
     assert {"head0_coef.npy", "head1_trees_0.txt", "encoder0_prior_kind.txt", "blend_weights.npy"} <= names
 
 
-def test_a_bundle_that_was_written_before_opens_and_predicts_what_it_did():
-    # Made by make_bundle("all") when the format came into being: later versions have to open it as it is.
+PROCESSED = [[0.028339312, 0.514762005, 0.163516591], [0.071598466, 0.110434329, 0.029073863]]
+
+
+# Made by make_bundle("all") when each format came into being: later versions have to open it as it is.
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_bundle_that_was_written_before_opens_and_predicts_what_it_did(version):
     X, _ = make_data()
-    bundle = read_bundle(Path(__file__).parent / "bundles" / "format-2.birdemb")
+    bundle = read_bundle(Path(__file__).parent / "bundles" / f"format-{version}.birdemb")
     expected = [
         [0.124956971, 0.363858732, 0.03816438],
         [0.244958801, 0.653769795, 0.232182365],
@@ -245,3 +271,9 @@ def test_a_bundle_that_was_written_before_opens_and_predicts_what_it_did():
     ]
     np.testing.assert_allclose(bundle.ensemble.predict_proba(hear(X[:3])), expected, rtol=1e-6)
     assert bundle.classes == CLASSES
+    # Format 2 knew no post-processing.
+    assert bool(bundle.postprocessing) == (version > 2)
+    if version == 2:
+        np.testing.assert_array_equal(process(bundle), bundle.ensemble.predict_proba(hear(X)))
+    else:
+        np.testing.assert_allclose(process(bundle)[[0, -1]], PROCESSED, rtol=1e-6)

@@ -207,7 +207,7 @@ def member(**changes):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"format_version": 3}, "written by a newer birdemb"),
+        ({"format_version": 4}, "written by a newer birdemb"),
         ({"format_version": 1}, "format version 1"),
         ({"format_version": "2"}, "format version '2'"),
         ({"format_version": True}, "format version True"),

@@ -11,7 +11,7 @@ from birdemb.classify.bundle_file import read_bundle, write_bundle
 from birdemb.errors import InputError
 from birdemb.fitting import fit
 from birdemb.metrics import average_precision_by_class, roc_auc_by_class
-from birdemb.soundscapes import read_truth, score_soundscapes
+from birdemb.soundscapes import predict_labelled, read_truth, score_soundscapes
 from birdemb.validation import Validation
 from birdemb.workspace import Workspace
 
@@ -41,6 +41,11 @@ def fitted(place):
     return fit("lr", workspace=place / ".birdemb", cv=2, jobs=1, parameters={"lr": FAST["lr"]})
 
 
+def score(bundle, validation, place, truth="truth.csv"):
+    soundscapes = predict_labelled(bundle, "soundscapes", truth, Workspace(place / ".birdemb"), jobs=1)
+    return score_soundscapes(soundscapes, validation)
+
+
 @pytest.mark.slow
 def test_report_and_bundle_tell_the_gap(place, world):
     said = run("fit", *ALL, *VALIDATED)
@@ -56,9 +61,7 @@ def test_report_and_bundle_tell_the_gap(place, world):
 def test_scores_are_those_of_the_submission(place, fitted, world):
     write_bundle(fitted.bundle, place / "one.birdemb")
     run("predict", "soundscapes", "-m", "one.birdemb", "-o", "one.csv", "--jobs", 1)
-    scores = score_soundscapes(
-        fitted.bundle, fitted.validation, "soundscapes", "truth.csv", Workspace(place / ".birdemb"), jobs=1
-    )
+    scores = score(fitted.bundle, fitted.validation, place)
     truth, table = (pd.read_csv(name).set_index("row_id") for name in ("truth.csv", "one.csv"))
     labels = list(world.classes)
     present, probabilities = truth[labels].to_numpy() > 0, table.loc[truth.index, labels].to_numpy()
@@ -78,9 +81,7 @@ def test_gap_is_that_of_the_classes_that_both_can_measure(place, fitted, world):
     (table,) = fitted.validation.scores.values()
     kept = table.classes[table.classes["class"] != unassessed]
     validation = Validation(fitted.validation.blend, (None,), scores={"lr": type(table)(table.metrics, kept)})
-    scores = score_soundscapes(
-        fitted.bundle, validation, "soundscapes", "less.csv", Workspace(place / ".birdemb"), jobs=1
-    )
+    scores = score(fitted.bundle, validation, place, "less.csv")
     ours, folds = (part.set_index("class") for part in (scores.table.classes, table.classes))
     common = [label for label in common if np.isfinite(ours.loc[label, "roc_auc"])]
     assert common
@@ -104,9 +105,7 @@ def test_part_of_the_rows_and_of_the_classes_can_be_scored(place, fitted, world)
     truth = pd.read_csv("truth.csv").iloc[5:20]
     kept = [label for label in world.classes if 0 < truth[label].sum() < len(truth)]
     truth[["row_id", *kept]].assign(stranger=0).to_csv("part.csv", index=False)
-    scores = score_soundscapes(
-        fitted.bundle, fitted.validation, "soundscapes", "part.csv", Workspace(place / ".birdemb"), jobs=1
-    )
+    scores = score(fitted.bundle, fitted.validation, place, "part.csv")
     assert scores.windows == 15
     assert scores.table.classes["class"].tolist() == kept
 

@@ -1,0 +1,155 @@
+"""Post-processing of predictions: applied to one, and chosen on labelled soundscapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from birdemb.classify.postprocessing import STEPS, Context, Postprocessing, Range, Windows
+from birdemb.classify.postprocessing.labelled import Labelled
+from birdemb.classify.postprocessing.tuning import Tuning, check_groups, tune_postprocessing
+from birdemb.errors import MissingWeightsError
+from birdemb.prediction import Prediction
+from birdemb.recording_context import read_context
+from birdemb.soundscapes import LabelledSoundscapes
+
+__all__ = ["postprocess", "refuse_too_few", "tune_on_soundscapes"]
+
+
+def postprocess(
+    prediction: Prediction,
+    steps: Postprocessing,
+    location: str | Path,
+    *,
+    latitude: float | None = None,
+    longitude: float | None = None,
+    week: int | None = None,
+) -> Prediction:
+    """Apply the steps of post-processing to a prediction.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Stays as it is.
+    steps : Postprocessing
+    location : path or URL
+        Of its recordings; their files and names are asked where and when they were made, if a step wants to know.
+    latitude, longitude, week : number, optional
+        Of recordings that do not tell theirs.
+
+    Returns
+    -------
+    Prediction
+
+    Raises
+    ------
+    BirdembError
+        If the steps were learnt for other classes, or a step asks for the range model and there is none.
+    """
+    if not steps:
+        return prediction
+    names = [entry.recording for entry in prediction.recordings]
+    context = read_context(
+        location, names, prediction.classes, steps.asks, latitude=latitude, longitude=longitude, week=week
+    )
+    processed = steps.apply(prediction.probabilities, prediction.recording_numbers, prediction.starts, context)
+    return replace(prediction, probabilities=processed)
+
+
+def refuse_too_few(expected: pd.DataFrame) -> None:
+    """Make sure that there are enough labelled soundscapes to choose post-processing on, before the work.
+
+    Parameters
+    ----------
+    expected : pandas.DataFrame
+        As `birdemb.soundscapes.read_truth` gives it.
+
+    Raises
+    ------
+    InputError
+        If there are fewer.
+    """
+    check_groups(expected["row_id"].str.rpartition("_")[0].nunique())
+
+
+def tune_on_soundscapes(
+    soundscapes: LabelledSoundscapes,
+    location: str | Path,
+    *,
+    class_groups: Sequence[str] = (),
+    by_site: bool = False,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Tuning:
+    """Choose the post-processing on labelled soundscapes.
+
+    Parameters
+    ----------
+    soundscapes : LabelledSoundscapes
+        Heads must not have been fitted on them.
+    location : path or URL
+        Where they are; their files and names are asked where and when they were made.
+    class_groups : sequence of str, optional
+        Name of the group of each class, for temperatures.
+    by_site : bool
+        Whether folds keep all recordings of a site together, where sites are known, and not each recording alone.
+    seed : int
+    tell : callable
+        Is told what is being done.
+
+    Returns
+    -------
+    Tuning
+
+    Raises
+    ------
+    InputError
+        If there are too few soundscapes, or nothing can be measured on them.
+    """
+    prediction = soundscapes.prediction
+    context, lacking = _read_context(prediction, location)
+    known, present = _spread_labels(soundscapes)
+    numbers = prediction.recording_numbers
+    # A recording without a label teaches nothing; its windows would only take time.
+    used = np.isin(numbers, numbers[known])
+    windows = Windows(numbers, prediction.starts, context).take(np.flatnonzero(used))
+    groups = _name_groups(context, by_site)[windows.recording_numbers]
+    labelled = Labelled(prediction.probabilities[used], windows, known[used], present[used], groups)
+    tuning = tune_postprocessing(labelled, window=prediction.window, class_groups=class_groups, seed=seed, tell=tell)
+    return replace(tuning, untried={**tuning.untried, **lacking})
+
+
+def _read_context(prediction: Prediction, location: str | Path) -> tuple[Context, dict[str, str]]:
+    """Read all that steps ask for, and say for which of them something is lacking on this machine."""
+    names = [entry.recording for entry in prediction.recordings]
+    asked = frozenset().union(*(kind.asks for kind in STEPS))
+    try:
+        return read_context(location, names, prediction.classes, asked), {}
+    except MissingWeightsError as error:
+        return read_context(location, names, prediction.classes, asked - Range.asks), {Range.name: str(error)}
+
+
+def _spread_labels(soundscapes: LabelledSoundscapes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Give which windows are labelled, and what is in all windows, in the order of the prediction's columns."""
+    prediction = soundscapes.prediction
+    known = np.zeros(len(prediction.probabilities), np.bool_)
+    known[soundscapes.rows] = True
+    present = np.zeros(prediction.probabilities.shape, np.bool_)
+    places = {label: column for column, label in enumerate(prediction.labels)}
+    columns = [places[label] for label in soundscapes.labels]
+    present[soundscapes.rows[:, None], columns] = soundscapes.present
+    return known, present
+
+
+def _name_groups(context: Context, by_site: bool) -> NDArray[np.int64]:
+    """Give the group of each recording; one without a site stands alone."""
+    alone = np.arange(len(context), dtype=np.int64)
+    if not by_site:
+        return alone
+    _, sites = np.unique(context.site, return_inverse=True)
+    return np.where(context.site == "", len(context) + alone, sites)
