@@ -11,7 +11,7 @@ import click
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.offline import OFFLINE_VARIABLE, forbid_network
 
-__all__ = ["PATH", "encoding", "labelling", "offline", "read_columns", "shared"]
+__all__ = ["PATH", "encoding", "labelling", "offline", "read_columns", "shared", "weights"]
 
 PATH = click.Path(path_type=Path)
 
@@ -51,6 +51,16 @@ def offline(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def weights(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that names the weights of an encoder, or where to get them."""
+    return click.option(
+        "--weights",
+        metavar="PATH|URL|HANDLE",
+        help="Weights file of the encoder, or a folder with it; or where to get it, a URL or a handle at Kaggle. Found "
+        "by itself otherwise.",
+    )(command)
+
+
 def encoding(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the commands that run an encoder."""
     for option in (
@@ -62,11 +72,7 @@ def encoding(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Work in processes of this machine, or on a Dask cluster.",
         ),
-        click.option(
-            "--weights",
-            type=PATH,
-            help="Weights file of the encoder, or a folder with it; found by itself otherwise.",
-        ),
+        weights,
         offline,
     ):
         command = option(command)

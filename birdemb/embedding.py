@@ -71,8 +71,9 @@ def embed_recordings(
         A folder of recordings, or one recording; a URL such as ``s3://bucket/folder`` where fsspec reads it.
     encoder : str
         As in `birdemb encoders`, or the path of a card of your own, which ends in ``.toml``.
-    weights : path, optional
-        The encoder's weights, where they are not in one of the usual places.
+    weights : path, URL or handle, optional
+        The encoder's weights, where they are not in one of the usual places; or where to get them, as
+        ``"google/yamnet/tensorFlow2/yamnet/1"`` at Kaggle.
     precision : str
         Of the encoder's arithmetic: ``"f32"``, ``"bf16"``, ``"int8"`` or ``"f16"`` for the network that `birdemb
         quantize` made, or ``"auto"`` for bf16 where this processor has instructions for it, else f32.
@@ -113,7 +114,7 @@ def embed_recordings(
         path,
         place.cache,
         encoder=encoder,
-        weights=Path(weights) if weights is not None else None,
+        weights=weights,
         grid=WindowGrid(window, hop if hop is not None else window),
         precision=precision,
         pooling=pooling,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from birdemb.command_options import PATH, offline
+from birdemb.command_options import offline, weights
 
 if TYPE_CHECKING:
     from birdemb.embed.card import Card
@@ -65,21 +64,27 @@ def info(name: str, as_json: bool) -> None:
 
 @encoders.command(
     epilog="\b\nExamples:\n  birdemb encoders fetch birdnet-2.4\n  birdemb encoders fetch perch-2 --offline\n"
-    "  BIRDEMB_MODELS=weights/ birdemb encoders fetch birdnet-2.4 --force"
+    "  BIRDEMB_MODELS=weights/ birdemb encoders fetch birdnet-2.4 --force\n"
+    "  birdemb encoders fetch yamnet --weights google/yamnet/tensorFlow2/yamnet/1"
 )
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Fetch the weights though they are here, and replace what was fetched.")
+@click.option(
+    "--weights", metavar="URL|HANDLE", help="Where to get them from, a URL or a handle at Kaggle, for --weights."
+)
 @offline
-def fetch(name: str, force: bool) -> None:
+def fetch(name: str, force: bool, weights: str | None) -> None:
     """Download the weights of an encoder, if they are not on this machine.
 
-    They go into the folder that BIRDEMB_MODELS names, else one in your cache folder; those of your own card beside it.
+    They go into the folder that BIRDEMB_MODELS names, else one in your cache folder; those of your own card beside it,
+    and what --weights names into a folder of its own there.
     A download that was stopped goes on where it was, where the server allows that. With --offline it is only said
     whether they are here.
     """
     from birdemb.embed.catalogue import load_card
     from birdemb.embed.encoder import find_encoder_weights
     from birdemb.embed.fetching import fetch_names, fetch_weights
+    from birdemb.embed.handles import find_by_handle, read_handle
     from birdemb.embed.weights import describe_origin, find_weights
     from birdemb.encoder_table import missing_package
 
@@ -91,10 +96,16 @@ def fetch(name: str, force: bool) -> None:
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
-    if force:
+    handle = read_handle(weights) if weights is not None else None
+    if weights is not None and handle is None:
+        raise click.UsageError(f"--weights {weights} is no place to fetch from; expected a URL or a handle at Kaggle.")
+    if handle is not None:
+        there = find_by_handle(handle, card, force=force, tell=tell)
+    elif force:
         fetch_weights(card, force=True, tell=tell)
     extra = missing_package(card)
-    found = (find_encoder_weights(card) if not extra else None) or find_weights(card, tell=tell)
+    found = find_encoder_weights(card, weights) if not extra else None
+    found = found or (there if handle is not None else find_weights(card, tell=tell))
     fetch_names(card, found.path, tell=tell)
     click.echo(f"{card.name}: {found.path}\n  sha256 {found.sha256}, {describe_origin(found.origin)}")
     click.echo(f"  licence: {card.licence}")
@@ -106,12 +117,12 @@ def fetch(name: str, force: bool) -> None:
     epilog="\b\nExamples:\n  birdemb encoders verify birdnet-2.4\n  birdemb encoders verify cards/own.toml --record"
 )
 @click.argument("name")
-@click.option("--weights", type=PATH, help="Weights file, or a folder with it; found by itself otherwise.")
+@weights
 @click.option(
     "--record", is_flag=True, help="Write what the encoder makes of the sounds, to be compared with from now on."
 )
 @offline
-def verify(name: str, weights: Path | None, record: bool) -> None:
+def verify(name: str, weights: str | None, record: bool) -> None:
     """Check that an encoder gives what its authors meant.
 
     Compares the hash of its weights, and its embeddings of computed sounds with those that are known of it; where none

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from birdemb.command_options import offline
+from birdemb.command_options import offline, weights
 
 __all__ = ["export"]
 
@@ -20,11 +20,9 @@ _PATH = click.Path(path_type=Path)
 @click.argument("model", type=_PATH)
 @click.option("--onnx", "output", metavar="FILE", type=_PATH, required=True, help="ONNX graph to write.")
 @click.option("--heads-only", is_flag=True, help="Leave the encoder out: embeddings in, probabilities out.")
-@click.option(
-    "--weights", type=_PATH, help="Weights file of the encoder, or a folder with it; found by itself otherwise."
-)
+@weights
 @offline
-def export(model: Path, output: Path, heads_only: bool, weights: Path | None) -> None:
+def export(model: Path, output: Path, heads_only: bool, weights: str | None) -> None:
     """Write the bundle MODEL as one ONNX graph.
 
     Samples of a window go in, at the encoder's sample rate, and probabilities of the classes come out; any number of

@@ -88,7 +88,7 @@ def _embed(path: str | Path, place: Workspace, identity: dict[str, Any], **setti
     return run
 
 
-def load_bundle_encoder(identity: dict[str, Any], place: Workspace, weights: Path | None = None) -> Encoder:
+def load_bundle_encoder(identity: dict[str, Any], place: Workspace, weights: str | Path | None = None) -> Encoder:
     """Make an encoder that gives the embeddings that a bundle's heads were fitted on.
 
     Parameters
@@ -97,8 +97,8 @@ def load_bundle_encoder(identity: dict[str, Any], place: Workspace, weights: Pat
         One of the bundle's.
     place : Workspace
         Knows where users' own cards lie.
-    weights : Path, optional
-        The encoder's weights, where they are not in one of the usual places.
+    weights : path, URL or handle, optional
+        The encoder's weights, where they are not in one of the usual places; or where to get them.
 
     Returns
     -------

@@ -108,8 +108,8 @@ def pack(
         The platform that they are for, one of `birdemb.kit_wheels.PLATFORMS` or a tag of wheels; this one by default.
     versions : {"installed", "newest"}
         Which versions of what birdemb requires: those that are installed here, or the newest.
-    weights : path, optional
-        The encoder's weights, where they are not in one of the usual places.
+    weights : path, URL or handle, optional
+        The encoder's weights, where they are not in one of the usual places; or where to get them.
     workspace : path
         The working folder, which knows where users' own cards lie.
     force : bool
@@ -152,7 +152,7 @@ def pack(
                 identity,
                 models,
                 encoder=place.find_encoder(str(identity["encoder"])),
-                weights=Path(weights) if weights is not None else None,
+                weights=weights,
             )
             for identity in bundle.identities
         )

@@ -78,7 +78,7 @@ def forbids_commerce(licence: str) -> bool:
 
 
 def pack_encoder(
-    identity: Mapping[str, Any], models: Path, *, encoder: str, weights: Path | None = None
+    identity: Mapping[str, Any], models: Path, *, encoder: str, weights: str | Path | None = None
 ) -> PackedEncoder:
     """Copy all that an encoder needs into a folder of weights.
 
@@ -90,8 +90,9 @@ def pack_encoder(
         The folder, which may hold other encoders already.
     encoder : str
         What it is chosen by here: its name, or the path of a user's own card.
-    weights : Path, optional
-        Its weights; where they are looked for otherwise says `birdemb.embed.weights.find_weights`.
+    weights : path, URL or handle, optional
+        Its weights, or where to get them; where they are looked for otherwise says
+        `birdemb.embed.weights.find_weights`.
 
     Returns
     -------
@@ -122,7 +123,7 @@ def pack_encoder(
     if precision in STORED_PRECISIONS:
         _copy_quantized(card, found, precision, models)
     if may_pin(card):
-        write_pin(card, Path(weights_of(card).file), found.sha256, models)
+        write_pin(card, Path(weights_of(card).file), found.sha256, [models])
     named, ranges = _copy_own_classes(card, found, models), _copy_range_model(card, models)
     _check_packed(card, identity, models)
     extra = _EXTRAS.get(card.kind, "")

@@ -45,8 +45,8 @@ class Listener:
         A bundle, or the folder of an offline kit. By default the bundle that was fitted last.
     sample_rate : int
         Of the samples that come, in Hz.
-    weights : path, optional
-        The encoder's weights, where they are not in one of the usual places.
+    weights : path, URL or handle, optional
+        The encoder's weights, where they are not in one of the usual places; or where to get them.
     workspace : path
         The working folder.
 
@@ -83,10 +83,9 @@ class Listener:
         self.bundle = model
         self._sample_rate = sample_rate
         self._grid = WindowGrid(model.window, model.hop)
-        chosen = Path(weights) if weights is not None else None
         with use_models(named):
             self._ears = [
-                _Ear(load_bundle_encoder(identity, place, chosen), identity, prior, self._grid, sample_rate)
+                _Ear(load_bundle_encoder(identity, place, weights), identity, prior, self._grid, sample_rate)
                 for identity, prior in zip(model.identities, model.ensemble.priors, strict=True)
             ]
         self._samples = self._told = 0

@@ -53,8 +53,8 @@ def predict(
         Of samples, in Hz; needed with an array, and with nothing else.
     postprocess : str or Postprocessing
         What is done with the probabilities, as `birdemb.predict_folder` has it.
-    weights : path, optional
-        The encoder's weights, where they are not in one of the usual places.
+    weights : path, URL or handle, optional
+        The encoder's weights, where they are not in one of the usual places; or where to get them.
     workspace : path
         The working folder. Embeddings of recordings at a path are cached there; of an array or an open file nothing is.
     jobs : int
@@ -79,20 +79,20 @@ def predict(
             if is_array
             else "A sample_rate was given, and no array of samples: recordings tell their own."
         )
-    place, chosen = Workspace(Path(workspace)), Path(weights) if weights is not None else None
+    place = Workspace(Path(workspace))
     named = model if model is not None else place.last_bundle()
     bundle = named if isinstance(named, Bundle) else read_bundle(find_bundle(named))
     steps = choose_steps(postprocess, bundle.postprocessing, bundle.window)
     if isinstance(source, str | Path):
         with use_models(named):
-            return _predict_path(bundle, source, place, steps, weights=chosen, jobs=jobs)
+            return _predict_path(bundle, source, place, steps, weights=weights, jobs=jobs)
     with use_models(named), tempfile.TemporaryDirectory(prefix="birdemb-") as name:
         folder = Path(name)
         # Kept as a recording, so that it is looked at as closely as every other, and gives the same.
         path = _keep_samples(source, sample_rate, folder) if sample_rate is not None else _keep(source, folder)
         if place.cards.is_file():
             shutil.copy(place.cards, folder)
-        table = _predict_path(bundle, path, Workspace(folder), steps, weights=chosen, jobs=1)
+        table = _predict_path(bundle, path, Workspace(folder), steps, weights=weights, jobs=1)
     table["recording"] = ""
     return table
 
@@ -124,7 +124,13 @@ def _keep(file: object, folder: Path) -> Path:
 
 
 def _predict_path(
-    bundle: Bundle, source: str | Path, place: Workspace, steps: Postprocessing, *, weights: Path | None, jobs: int
+    bundle: Bundle,
+    source: str | Path,
+    place: Workspace,
+    steps: Postprocessing,
+    *,
+    weights: str | Path | None,
+    jobs: int,
 ) -> pd.DataFrame:
     listing, prediction = predict_soundscapes(bundle, source, place, weights=weights, jobs=jobs, show_progress=False)
     if listing.skipped:

@@ -93,8 +93,8 @@ def export_onnx(
         The file to write; its name ends in ``.onnx``.
     heads_only : bool
         Whether to leave the encoder out.
-    weights : path, optional
-        The encoder's weights, where they are not in one of the usual places.
+    weights : path, URL or handle, optional
+        The encoder's weights, where they are not in one of the usual places; or where to get them.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def export_onnx(
     import_optional("onnxruntime")
     bundle = read_bundle(model)
     check_writable(output)
-    encoder = None if heads_only else _load_encoder(bundle, Path(weights) if weights is not None else None)
+    encoder = None if heads_only else _load_encoder(bundle, weights)
     graph = GraphBuilder("birdemb")
     heard = _add_inputs(graph, bundle) if encoder is None else [_add_encoder(graph, bundle, encoder)]
     probabilities = add_ensemble(graph, bundle.ensemble, heard)
@@ -143,7 +143,7 @@ def export_onnx(
     )
 
 
-def _load_encoder(bundle: Bundle, weights: Path | None) -> Encoder:
+def _load_encoder(bundle: Bundle, weights: str | Path | None) -> Encoder:
     """Load the encoder that made the embeddings that a bundle was fitted on."""
     if len(bundle.identities) > 1:
         names = " and ".join(str(identity["encoder"]) for identity in bundle.identities)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from birdemb.command_options import PATH, offline
+from birdemb.command_options import PATH, offline, weights
 from birdemb.command_output import count
 from birdemb.defaults import DEFAULT_WORKSPACE
 
@@ -37,9 +37,7 @@ __all__ = ["pack"]
     show_default=True,
     help="Versions of what birdemb requires: those that are installed here, or the newest.",
 )
-@click.option(
-    "--weights", type=PATH, help="Weights file of the encoder, or a folder with it; found by itself otherwise."
-)
+@weights
 @click.option(
     "--workspace",
     type=PATH,

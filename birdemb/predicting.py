@@ -154,8 +154,8 @@ def predict_folder(
     latitude, longitude, week : number, optional
         Where and when recordings were made that do not tell it, for steps that ask for it: degrees, north and east
         positive, and 1 to 48, four to a month.
-    weights : path, optional
-        The encoder's weights, where they are not in one of the usual places.
+    weights : path, URL or handle, optional
+        The encoder's weights, where they are not in one of the usual places; or where to get them.
     workspace : path
         The working folder; its cache is used.
     jobs : int
@@ -207,7 +207,7 @@ def predict_folder(
             bundle,
             path,
             place,
-            weights=Path(weights) if weights is not None else None,
+            weights=weights,
             jobs=jobs,
             backend=backend,
             scheduler=scheduler,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdemb.command_options import offline
+from birdemb.command_options import offline, weights
 
 if TYPE_CHECKING:
     from birdemb.embed.quantization_record import Estimate, Gate, QuantizationReport
@@ -70,9 +70,7 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     help="Folder of weights to write to; name it in BIRDEMB_MODELS to use it.  [default: where weights are kept]",
 )
-@click.option(
-    "--weights", type=_PATH, help="Weights file of the encoder, or a folder with it; found by itself otherwise."
-)
+@weights
 @click.option("--force", is_flag=True, help="Replace a network that is there; its embeddings cannot be made again.")
 @offline
 def quantize(encoder: str, **settings: Any) -> None:  # noqa: ANN401 - each option's own type

@@ -85,7 +85,7 @@ def quantize(
         precision=precision,
         windows=windows,
         output=Path(output) if output is not None else None,
-        weights=Path(weights) if weights is not None else None,
+        weights=weights,
         force=force,
         goal_mean=goal_mean,
         goal_worst=goal_worst,

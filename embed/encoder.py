@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -291,14 +292,15 @@ def _find_kind(card: Card) -> type[Encoder]:
     return kind
 
 
-def find_encoder_weights(card: Card, chosen: Path | None = None) -> FoundWeights | None:
+def find_encoder_weights(card: Card, chosen: str | Path | None = None) -> FoundWeights | None:
     """Find what an encoder runs on: its weights, or what was made of them; made of them now, if need be.
 
     Parameters
     ----------
     card : Card
-    chosen : Path, optional
-        Where they are; where to look without it says `birdemb.embed.weights.find_weights`.
+    chosen : path, URL or handle, optional
+        Where they are, or, as text, where to get them; where to look without it says
+        `birdemb.embed.weights.find_weights`.
 
     Returns
     -------
@@ -310,14 +312,24 @@ def find_encoder_weights(card: Card, chosen: Path | None = None) -> FoundWeights
     BirdembError
         If they are nowhere, are others than the card's, or cannot be made into what the encoder runs on.
     """
-    return _find_kind(card).find_weights(card, chosen)
+    kind = _find_kind(card)
+    if chosen is None:
+        return kind.find_weights(card)
+    from birdemb.embed.handles import find_by_handle, read_handle  # most runs need none
+
+    handle = read_handle(chosen)
+    if handle is None:
+        return kind.find_weights(card, Path(chosen))
+    by_handle = find_by_handle(handle, card)
+    found = kind.find_weights(card, by_handle.path)
+    return replace(found, origin=by_handle.origin) if found is not None and found.origin == "none" else found
 
 
 def load_encoder(
     name: str = DEFAULT_ENCODER,
     *,
     window: float = 5.0,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     precision: str = "f32",
     logits: bool = False,
     pooling: str | None = None,
@@ -332,8 +344,9 @@ def load_encoder(
         As in `birdemb encoders`, or the path of a user's own card.
     window : float
         Length in seconds of the windows that it will be given.
-    weights : Path, optional
-        A weights file or a folder with one; where to look without it says `find_weights`.
+    weights : path, URL or handle, optional
+        A weights file or a folder with one; or, as text, where to get it: a URL, or a handle at Kaggle. Where to look
+        without it says `find_weights`.
     precision : str
         ``"f32"``, ``"bf16"``; ``"int8"`` or ``"f16"`` for the network that `birdemb quantize` made; or ``"auto"`` for
         the faster of the first two that this processor has instructions for.

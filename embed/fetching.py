@@ -15,6 +15,7 @@ from birdemb.embed.archives import MOST_BYTES, choose_folder, choose_members, li
 from birdemb.embed.card import Card, LabelFile, Source, Weights
 from birdemb.embed.downloading import ResumingDownloader
 from birdemb.embed.own_classes import find_own_classes, parse_own_classes
+from birdemb.embed.remote import hide_secrets
 from birdemb.embed.weights import (
     examine_weights,
     folder_to_fetch_into,
@@ -29,7 +30,7 @@ from birdemb.locking import hold_lock
 from birdemb.offline import OFFLINE_VARIABLE, is_offline
 from birdemb.storage import move_atomically
 
-__all__ = ["fetch_names", "fetch_weights"]
+__all__ = ["fetch_into", "fetch_names", "fetch_weights"]
 
 _DOWNLOADS = ".downloads"
 """Folder below that of the weights, for what has not all come yet, and for archives."""
@@ -67,14 +68,69 @@ def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stder
         If they cannot be written, or something else is where a folder of weights would be.
     """
     weights = weights_of(card)
-    _refuse_offline(card)
-    if not weights.sources:
+    if not weights.sources and not is_offline():
         raise MissingWeightsError(
             f"The card of {card.name} names no place to get its weights from. {ways_to_get(card)}"
         )
-    folder = folder_to_fetch_into(card)
+    return fetch_into(
+        folder_to_fetch_into(card),
+        card,
+        command=f"birdemb encoders fetch {name_in_commands(card)}",
+        ways=ways_to_get(card),
+        examine=lambda path: examine_weights(path, card)[1],
+        force=force,
+        tell=tell,
+    )
+
+
+def fetch_into(
+    folder: Path,
+    card: Card,
+    *,
+    command: str,
+    ways: str,
+    examine: Callable[[Path], str],
+    force: bool = False,
+    tell: Tell = tell_on_stderr,
+) -> Path:
+    """Download weights into a folder, as `fetch_weights` does.
+
+    Parameters
+    ----------
+    folder : Path
+    card : Card
+        Whose weights have the name and the sources that are wanted.
+    command : str
+        What does it again, for messages.
+    ways : str
+        The other ways to get them, for messages.
+    examine : callable
+        Is given what came, before it gets its name, and gives what is wrong with it; nothing if it is as it has to be.
+    force : bool
+        Fetch them though they are there, and replace them.
+    tell : callable
+        Is given a line for each source that failed.
+
+    Returns
+    -------
+    Path
+        Where they are now.
+
+    Raises
+    ------
+    MissingWeightsError
+        If they can be had from none of the sources, or the network is forbidden.
+    InputError
+        If they cannot be written, or something else is where a folder of weights would be.
+    """
+    weights = weights_of(card)
+    if is_offline():
+        raise MissingWeightsError(
+            f"The weights of {card.name} are not to be downloaded, as {OFFLINE_VARIABLE} or --offline forbids the "
+            f"network. {ways}"
+        )
     target = folder / weights.file
-    again = f"`birdemb encoders fetch {name_in_commands(card)}{' --force' if force else ''}`"
+    again = f"`{command}{' --force' if force else ''}`"
     problems = []
     try:
         with hold_lock(
@@ -89,9 +145,9 @@ def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stder
                 )
             for source in weights.sources:
                 try:
-                    _fetch(source, card, folder, is_alone=is_alone, tell=tell)
+                    _fetch(source, card, folder, examine, is_alone=is_alone, tell=tell)
                 except InputError as error:
-                    problems.append(f"{source.url}: {error}.")
+                    problems.append(f"{hide_secrets(source.url)}: {error}.")
                     tell(f"  not from {problems[-1]}")
                 else:
                     for source_left in weights.sources:
@@ -110,7 +166,7 @@ def fetch_weights(card: Card, *, force: bool = False, tell: Tell = tell_on_stder
     listed = "\n".join(f"  - {problem}" for problem in problems)
     raise MissingWeightsError(
         f"The weights of {card.name} could not be downloaded:\n{listed}\nTry {again} again later; what was "
-        f"downloaded is kept. {ways_to_get(card)}"
+        f"downloaded is kept. {ways}"
     )
 
 
@@ -144,15 +200,9 @@ def fetch_names(card: Card, weights: Path, *, tell: Tell = tell_on_stderr) -> No
             )
 
 
-def _refuse_offline(card: Card) -> None:
-    if is_offline():
-        raise MissingWeightsError(
-            f"The weights of {card.name} are not to be downloaded, as {OFFLINE_VARIABLE} or --offline forbids the "
-            f"network. {ways_to_get(card)}"
-        )
-
-
-def _fetch(source: Source, card: Card, folder: Path, *, is_alone: bool, tell: Tell) -> None:
+def _fetch(
+    source: Source, card: Card, folder: Path, examine: Callable[[Path], str], *, is_alone: bool, tell: Tell
+) -> None:
     """Fetch weights from one source. InputError is what is wrong with the source, OSError with this machine."""
     weights = weights_of(card)
     with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=_made(folder)) as name:
@@ -166,7 +216,7 @@ def _fetch(source: Source, card: Card, folder: Path, *, is_alone: bool, tell: Te
             except InputError:
                 download.unlink()  # it will not be better the next time
                 raise
-        _, problem = examine_weights(staging / weights.file, card)
+        problem = examine(staging / weights.file)
         if problem:
             _forget(source, weights, folder)
             raise InputError(f"what came is not the weights of {card.name}: {problem.rstrip('.')}")

@@ -7,6 +7,7 @@ a file that is altered or replaced later does not go unseen.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +53,14 @@ def may_pin(card: Card) -> bool:
     return weights is not None and not weights.sha256 and (card.place is None or bool(weights.sources))
 
 
-def read_pin(card: Card) -> Pin | None:
+def read_pin(card: Card, folders: Sequence[Path] | None = None) -> Pin | None:
     """Read what was recorded of an encoder's weights; None if nothing was, or if it was of another file.
+
+    Parameters
+    ----------
+    card : Card
+    folders : sequence of Path, optional
+        Where to look; by default in the folders of weights.
 
     Raises
     ------
@@ -62,7 +69,7 @@ def read_pin(card: Card) -> Pin | None:
     """
     if card.weights is None or not may_pin(card):
         return None
-    path = next((place for place in _places(card) if place.is_file()), None)
+    path = next((place for place in _places(card, folders) if place.is_file()), None)
     if path is None:
         return None
     advice = "Delete it; the next hash that is met is recorded then."
@@ -80,17 +87,17 @@ def read_pin(card: Card) -> Pin | None:
     return Pin(path, entries["sha256"], entries["found_at"], entries["recorded"])
 
 
-def write_pin(card: Card, found_at: Path, sha256: str, folder: Path | None = None) -> bool:
+def write_pin(card: Card, found_at: Path | str, sha256: str, folders: Sequence[Path] | None = None) -> bool:
     """Record the hash of an encoder's weights.
 
     Parameters
     ----------
     card : Card
-    found_at : Path
-        Where the weights are.
+    found_at : Path or str
+        Where the weights are, or where they came from.
     sha256 : str
-    folder : Path, optional
-        Of weights, to be used elsewhere; that of this machine by default.
+    folders : sequence of Path, optional
+        The first of them that can be written to gets it; by default one of the folders of weights.
 
     Returns
     -------
@@ -107,7 +114,7 @@ def write_pin(card: Card, found_at: Path, sha256: str, folder: Path | None = Non
         "found_at": str(found_at),
         "recorded": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-    for place in _places(card) if folder is None else [folder / _name_file(card)]:
+    for place in _places(card, folders):
         try:
             write_json(place, entries)
         except InputError:
@@ -116,9 +123,6 @@ def write_pin(card: Card, found_at: Path, sha256: str, folder: Path | None = Non
     return False
 
 
-def _places(card: Card) -> list[Path]:
-    return [folder / _name_file(card) for folder in dict.fromkeys((weights_folder(), user_folder()))]
-
-
-def _name_file(card: Card) -> str:
-    return f"{card.name}.pinned.json"
+def _places(card: Card, folders: Sequence[Path] | None) -> list[Path]:
+    searched = (weights_folder(), user_folder()) if folders is None else folders
+    return [folder / f"{card.name}.pinned.json" for folder in dict.fromkeys(searched)]

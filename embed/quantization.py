@@ -86,7 +86,7 @@ def quantize_encoder(
     precision: str = "int8",
     windows: int = 200,
     output: Path | None = None,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     force: bool = False,
     goal_mean: float = MIN_COSINE,
     goal_worst: float = MIN_WORST_COSINE,
@@ -109,8 +109,8 @@ def quantize_encoder(
         How many windows of these to calibrate with, as long as the network hears in one pass.
     output : Path, optional
         The folder of weights to write to, in a folder of its own there; the usual one by default.
-    weights : Path, optional
-        The encoder's weights; where they are looked for otherwise says `find_weights`.
+    weights : path, URL or handle, optional
+        The encoder's weights, or where to get them; where they are looked for otherwise says `find_weights`.
     force : bool
         Whether to replace a network that is there. Embeddings that were made with it cannot be made again.
     goal_mean, goal_worst : float

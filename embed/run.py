@@ -63,7 +63,7 @@ def embed_folder(
     cache_folder: Path,
     *,
     encoder: str,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     grid: WindowGrid | None = None,
     precision: str = "f32",
     pooling: str | None = None,
@@ -89,8 +89,9 @@ def embed_folder(
         Where the cache lies or is to be made.
     encoder : str
         Name of the encoder, or the path of a user's own card.
-    weights : Path, optional
-        Its weights; where they are looked for otherwise says `birdemb.embed.weights.find_weights`.
+    weights : path, URL or handle, optional
+        Its weights, or where to get them; where they are looked for otherwise says
+        `birdemb.embed.weights.find_weights`.
     grid : WindowGrid, optional
         Windows of 5 s every 5 s by default.
     precision : str

@@ -50,15 +50,15 @@ class Check:
     said: str
 
 
-def verify_encoder(name: str, *, weights: Path | None = None, record: bool = False) -> Iterator[Check]:
+def verify_encoder(name: str, *, weights: str | Path | None = None, record: bool = False) -> Iterator[Check]:
     """Check an encoder on computed sounds, with golden embeddings where there are any.
 
     Parameters
     ----------
     name : str
         Of the encoder, or the path of a user's own card.
-    weights : Path, optional
-        As `birdemb.embed.weights.find_weights` takes them.
+    weights : path, URL or handle, optional
+        As `birdemb.embed.encoder.load_encoder` takes them.
     record : bool
         Whether to write golden embeddings of it into the folder of weights, if all else is as it has to be.
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from birdemb.embed.card import Card, Weights
 from birdemb.embed.kaggle import places_on_kaggle
-from birdemb.embed.pins import may_pin, read_pin, write_pin
+from birdemb.embed.pins import Pin, may_pin, read_pin, write_pin
 from birdemb.embed.places import places_in_package, user_folder, weights_folder
 from birdemb.errors import InputError, MissingWeightsError
 from birdemb.offline import is_offline
@@ -20,6 +20,7 @@ from birdemb.storage import hash_file, hash_json
 __all__ = [
     "FoundWeights",
     "check_weights",
+    "compare_with_pin",
     "describe_origin",
     "examine_weights",
     "find_weights",
@@ -244,11 +245,17 @@ def examine_weights(path: Path, card: Card) -> tuple[FoundWeights, str]:
     pin = read_pin(card)
     if pin is None:
         return FoundWeights(path, sha256), ""
-    problem = (
+    return FoundWeights(path, sha256, "recorded"), compare_with_pin(sha256, pin)
+
+
+def compare_with_pin(sha256: str, pin: Pin) -> str:
+    """Compare a hash with the one that was recorded; gives what is wrong, in sentences, and nothing if nothing is."""
+    if sha256 == pin.sha256:
+        return ""
+    return (
         f"its sha256 is {sha256}, expected {pin.sha256}, which was recorded on {pin.recorded} from {pin.found_at} as "
         f"none is published. It was altered or is another version. If it is the one that you want, delete {pin.path}."
     )
-    return FoundWeights(path, sha256, "recorded"), "" if sha256 == pin.sha256 else problem
 
 
 def describe_origin(origin: str) -> str:
