@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdemb.classify.bundle import Bundle
-from birdemb.embed.catalogue import load_card
+from birdemb.embed.catalogue import find_card, load_card
 from birdemb.embed.encoder import Encoder, load_encoder
 from birdemb.embed.run import EmbedRun, embed_folder, refuse_other_embeddings
 from birdemb.embed.tasks import identify
@@ -126,7 +126,8 @@ def load_bundle_encoder(identity: dict[str, Any], place: Workspace, weights: str
 def _choose_encoder(place: Workspace, identity: dict[str, Any]) -> tuple[str, str]:
     """Give the encoder's name, or the path of its card, and its precision."""
     # Of what is absent or not known to this version, the refusal of the other identity tells.
-    encoder = place.find_encoder(str(identity["encoder"]))
+    name = str(identity["encoder"])
+    encoder = find_card(name, place.last_card(name))
     precision = str(identity.get("precision"))
     return encoder, precision if precision in load_card(encoder).precisions else "f32"
 

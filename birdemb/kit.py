@@ -16,6 +16,7 @@ import birdemb.kit_check
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import read_bundle
 from birdemb.defaults import DEFAULT_WORKSPACE
+from birdemb.embed.catalogue import find_card
 from birdemb.errors import InputError
 from birdemb.kit_check import (
     BUNDLE_FILE,
@@ -151,7 +152,7 @@ def pack(
             pack_encoder(
                 identity,
                 models,
-                encoder=place.find_encoder(str(identity["encoder"])),
+                encoder=find_card(str(identity["encoder"]), place.last_card(str(identity["encoder"]))),
                 weights=weights,
             )
             for identity in bundle.identities

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from birdemb.classify.prior import Prior
-from birdemb.embed.catalogue import load_card
+from birdemb.embed.catalogue import find_card, load_card
 from birdemb.embed.encoder import load_encoder
 from birdemb.errors import BirdembError, InputError
 from birdemb.taxonomy import ClassName, Match, match_classes
@@ -42,7 +43,7 @@ class OwnKnowledge:
 
 
 def read_own_knowledge(
-    identity: dict[str, Any], classes: Sequence[ClassName], kind: str = "auto", *, encoder: str | None = None
+    identity: dict[str, Any], classes: Sequence[ClassName], kind: str = "auto", *, card: Path | None = None
 ) -> OwnKnowledge:
     """Find out what an encoder knows of classes by itself.
 
@@ -53,8 +54,8 @@ def read_own_knowledge(
     classes : sequence of ClassName
     kind : {"auto", "none", "offset", "features"}
         How heads are to use it. ``"auto"`` is an offset where it knows any of the classes.
-    encoder : str, optional
-        The path of its card, if it is a user's own.
+    card : Path, optional
+        Where its card lay when it was used last, if it is a user's own.
 
     Returns
     -------
@@ -75,9 +76,10 @@ def read_own_knowledge(
         return OwnKnowledge(None, "none, as asked for")
     name = identity["encoder"]
     try:
-        if not load_card(encoder or name).classes:  # asked first, as its weights may be nowhere
+        encoder = find_card(name, card)
+        if not load_card(encoder).classes:  # asked first, as its weights may be nowhere
             return _refuse_or_tell(kind, f"{name} knows no classes by itself")
-        made = load_encoder(encoder or name, window=float(identity["window"]), pooling=identity.get("pooling"))
+        made = load_encoder(encoder, window=float(identity["window"]), pooling=identity.get("pooling"))
         if identity.get("weights_sha256") not in (None, made.identity["weights_sha256"]):
             return _refuse_or_tell(kind, f"the embeddings were made with other weights than {name} has here")
         own = made.own_classes

@@ -189,7 +189,7 @@ def read_training_data(
     )
     classes = name_labelled(read, listing)
     knowledge = tuple(
-        read_own_knowledge(other.identity, classes, prior, encoder=place.find_encoder(str(other.identity["encoder"])))
+        read_own_knowledge(other.identity, classes, prior, card=place.last_card(str(other.identity["encoder"])))
         for other in listings
     )
     contents = [entry.sha256 for entry in recordings]

@@ -75,10 +75,10 @@ class Workspace:
         """Note where a user's own card lies, for `fit` and `predict`."""
         write_json(self.cards, self._read_cards() | {name: str(path)})
 
-    def find_encoder(self, name: str) -> str:
-        """Give what an encoder is chosen by: the path of the card that was used last, or its name."""
+    def last_card(self, name: str) -> Path | None:
+        """Tell where the card of an encoder lay when it was used last; None for one that was none of the user's own."""
         path = self._read_cards().get(name)
-        return path if isinstance(path, str) and Path(path).is_file() else name
+        return Path(path) if isinstance(path, str) else None
 
     def _read_cards(self) -> dict[str, Any]:
         content = read_json(self.cards) if self.cards.is_file() else {}

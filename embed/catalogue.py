@@ -10,7 +10,7 @@ from birdemb.embed.card import Card, parse_card
 from birdemb.embed.places import weights_folder
 from birdemb.errors import InputError
 
-__all__ = ["list_cards", "load_card", "read_cards"]
+__all__ = ["find_card", "list_cards", "load_card", "read_cards"]
 
 _NO_CARDS = ("synonyms.toml", ".golden.toml", ".range.toml")
 """Ends of the names of what else lies beside the cards."""
@@ -105,6 +105,43 @@ def load_card(name: str) -> Card:
             f"ending in {_SUFFIX}.{broken}"
         )
     return cards[name]
+
+
+def find_card(name: str, last_at: Path | None = None) -> str:
+    """Find the card of an encoder that was used before, and give what it is chosen by: its path or its name.
+
+    Parameters
+    ----------
+    name : str
+    last_at : Path, optional
+        Where it lay when it was used last, if it was a user's own.
+
+    Returns
+    -------
+    str
+        The path, while the card lies there; else the name, for `load_card` to look for.
+
+    Raises
+    ------
+    InputError
+        If it was moved or deleted, and no card in the folder of weights has its name.
+
+    Examples
+    --------
+    >>> find_card("melspec")
+    'melspec'
+    """
+    if last_at is None:
+        return name
+    if last_at.is_file():
+        return str(last_at)
+    if name not in {card.name for card in read_cards()[0]}:
+        raise InputError(
+            f"The card of {name!r} was at {last_at} when it was used last, and is not there now. Put it and its "
+            f"weights back, or into the folder that BIRDEMB_MODELS names, or run `birdemb embed FOLDER --encoder "
+            f"PATH{_SUFFIX}` with its new path once."
+        )
+    return name
 
 
 def _read_own_cards() -> dict[str, Card]:

@@ -70,6 +70,31 @@ def test_embed_fit_and_predict_with_a_card(place, monkeypatch, tmp_path):
     assert "weights" in refuse(*predict)
 
 
+def test_card_that_was_moved_is_looked_for_and_asked_for(place, monkeypatch):
+    (place / "few").mkdir()
+    for number, label in enumerate("aabb"):
+        write_noise(place / "few" / label / f"{number}.wav", 5, seed=number)
+    run("embed", "few", "--encoder", "own/own.toml", "--jobs", 1)
+    fit = ("fit", "--head", "lr", "--cv", 0, "--jobs", 1)
+    run(*fit)
+    predict = ("predict", "few/a", "--jobs", 1)
+    run(*predict)
+    shutil.move(place / "own", place / "moved")
+    said = (
+        f"The card of 'own' was at {place}/own/own.toml when it was used last, and is not there now. Put it and its "
+        "weights back, or into the folder that BIRDEMB_MODELS names, or run `birdemb embed FOLDER --encoder PATH.toml` "
+        "with its new path once."
+    )
+    assert refuse(*predict) == f"Error: {said}"
+    assert f"prior:  none, as what own knows by itself cannot be read: {said}" in run(*fit)
+    assert refuse(*fit, "--prior", "offset") == f"Error: {said}"
+    with monkeypatch.context() as context:
+        context.setenv("BIRDEMB_MODELS", str(place / "moved"))
+        run(*predict)
+    run("embed", "few", "--encoder", "moved/own.toml", "--jobs", 1)
+    run(*predict)
+
+
 def test_bad_cards_are_one_line_each(place):
     def embed(card):
         return refuse("embed", "data", "--encoder", card, "--jobs", 1)

@@ -76,13 +76,13 @@ def test_missing_package_is_told(tmp_path, monkeypatch):
     for module in ("panns_networks", "panns_conversion"):
         monkeypatch.delitem(sys.modules, f"birdemb.embed.{module}", raising=False)
     (tmp_path / "weights.pth").touch()
-    card = str(write_card(tmp_path, "panns-mobilenetv2", "weights.pth"))
+    card = write_card(tmp_path, "panns-mobilenetv2", "weights.pth")
     identity = {**IDENTITY, "encoder": "own"}
-    known = read_own_knowledge(identity, CLASSES, encoder=card)
+    known = read_own_knowledge(identity, CLASSES, card=card)
     assert known.prior is None
     assert "pip install 'birdemb[torch]'" in known.sentence
     with pytest.raises(MissingDependencyError, match="PyTorch"):
-        read_own_knowledge(identity, CLASSES, "offset", encoder=card)
+        read_own_knowledge(identity, CLASSES, "offset", card=card)
 
 
 @pytest.mark.slow
