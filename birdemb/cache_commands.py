@@ -214,7 +214,9 @@ def gc(
 @click.option(
     "--output", "-o", type=_PATH, required=True, help="*.npz, *.parquet, or a folder of Parquet files to write."
 )
-@click.option("--encoder", "-e", help="Encoder whose embeddings are meant, where there are several.")
+@click.option(
+    "--encoder", "-e", help="Encoder whose embeddings are meant, where there are several: its name or its card."
+)
 def export(path: Path | None, workspace: Path, output: Path, encoder: str | None) -> None:
     """Write the embeddings in a form for other tools.
 
@@ -223,8 +225,10 @@ def export(path: Path | None, workspace: Path, output: Path, encoder: str | None
     """
     from birdemb.cache.export import export
     from birdemb.cache.view import open_cache
+    from birdemb.embed.catalogue import name_encoder
 
     if output == Path():
         raise InputError("The folder to write is the one you are in; give a new one.")
-    rows = export(open_cache(path or workspace, encoder=encoder), output)
+    name = name_encoder(encoder) if encoder is not None else None
+    rows = export(open_cache(path or workspace, encoder=name), output)
     click.echo(f"Exported {rows:,} windows to {output}")

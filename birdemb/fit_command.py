@@ -94,7 +94,7 @@ def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "-e",
             "encoders",
             multiple=True,
-            help="Whose embeddings; more than once for several.  [default: those that were made last]",
+            help="Whose embeddings, its name or its card; more than once for several.  [default: those made last]",
         ),
         labelling,
         offline,

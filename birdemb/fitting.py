@@ -22,6 +22,7 @@ from birdemb.classify.ensemble import Ensemble, fit_member
 from birdemb.classify.members import list_positive_weights, make_members, name_heads
 from birdemb.classify.postprocessing.tuning import Tuning
 from birdemb.defaults import DEFAULT_WORKSPACE
+from birdemb.embed.catalogue import name_encoder
 from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
 from birdemb.labels import MINIMUM_OVERLAP, Labels
@@ -153,7 +154,7 @@ def fit(
     output : path, optional
         Where to write the bundle; by default in the working folder.
     encoders : str or sequence of str
-        Whose embeddings to use, each with every head; by default those that were made last.
+        Whose embeddings to use, each with every head; by default those that were made last. Names, or paths of cards.
     reweight : "none", "balanced", "sqrt" or "effective"
         See `birdemb.classify.reweighting.reweight`.
     secondary : "unknown", "present", "ignore" or float
@@ -217,7 +218,7 @@ def fit(
     names = name_heads(head)
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed is {seed}; expected 0 to {2**32 - 1}.")
-    encoders = tuple(encoders.split(",")) if isinstance(encoders, str) else tuple(encoders)
+    encoders = tuple(map(name_encoder, encoders.split(",") if isinstance(encoders, str) else encoders))
     members = make_members(
         names, max(1, len(encoders)), parameters or {}, head_parameters, reweight=reweight, seed=seed, jobs=jobs
     )

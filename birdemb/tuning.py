@@ -28,6 +28,7 @@ from birdemb.classify.heads import make_head
 from birdemb.classify.members import list_positive_weights, make_members
 from birdemb.classify.validation import score_fold
 from birdemb.defaults import DEFAULT_WORKSPACE
+from birdemb.embed.catalogue import name_encoder
 from birdemb.errors import InputError
 from birdemb.labels import MINIMUM_OVERLAP
 from birdemb.resampled import Evaluation
@@ -190,6 +191,7 @@ def tune(
     path = Path(output) if output is not None else place.folder / "tuning" / f"{head}.csv"
     place.last_listing()
     check_writable(path)
+    encoders = tuple(map(name_encoder, encoders))
     tell("reading embeddings and labels")
     rules = LabelRules(
         secondary, rating, most_recordings, group, minimum_overlap, unannotated, minimum_confidence, dict(columns or {})

@@ -10,7 +10,7 @@ from birdemb.embed.card import Card, parse_card
 from birdemb.embed.places import weights_folder
 from birdemb.errors import InputError
 
-__all__ = ["find_card", "list_cards", "load_card", "read_cards"]
+__all__ = ["find_card", "list_cards", "load_card", "name_encoder", "read_cards"]
 
 _NO_CARDS = ("synonyms.toml", ".golden.toml", ".range.toml")
 """Ends of the names of what else lies beside the cards."""
@@ -105,6 +105,22 @@ def load_card(name: str) -> Card:
             f"ending in {_SUFFIX}.{broken}"
         )
     return cards[name]
+
+
+def name_encoder(chosen: str) -> str:
+    """Give the name of an encoder that is chosen by it, or by the path of its card.
+
+    Raises
+    ------
+    InputError
+        If it is a path, and the card there is none.
+
+    Examples
+    --------
+    >>> name_encoder("melspec")
+    'melspec'
+    """
+    return load_card(chosen).name if chosen.endswith(_SUFFIX) else chosen
 
 
 def find_card(name: str, last_at: Path | None = None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cache_files import HALF, IDENTITY, assert_holds, fill, shards
+from card_files import own_card
 from click.testing import CliRunner
 from test_cache_maintenance import damage_rows
 from test_cache_view import remember
@@ -90,6 +91,8 @@ def test_export_writes_what_its_name_says(tmp_path):
     with pytest.raises(InputError, match="2 identities"):
         run("export", "-o", "out.npz")
     assert run("export", "-e", "abc", "-o", "out.npz") == "Exported 3 windows to out.npz\n"
+    card = own_card(tmp_path / "cards", name="abc")
+    assert run("export", "-e", card, "-o", "out.npz") == "Exported 3 windows to out.npz\n"
     with pytest.raises(InputError, match="the one you are in"):
         run("export", "-e", "abc", "-o", ".")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from card_files import own_card
 from fit_files import CLASSES, IDENTITY, hear, refuse, run, table_of, write_workspace
 
 from birdemb.classify.bundle_file import read_bundle
@@ -221,6 +222,14 @@ def test_damaged_cache_and_listing_are_told(place):
     assert "birdemb embed" in refuse("fit")
     # The listing of the encoder itself is whole.
     run("fit", "-e", "first", "--cv", 0)
+
+
+def test_card_stands_for_the_name_in_it(place):
+    card = own_card(place.folder.parent / "cards", name="first")
+    assert "with first, in" in run("fit", "-e", card, "--cv", 0)
+    assert "Name each once" in refuse("fit", "-e", "first", "-e", card)
+    assert "Nothing has been embedded with 'other'" in refuse("fit", "-e", own_card(place.folder, name="other"))
+    assert "The card none.toml cannot be read: No such file" in refuse("fit", "-e", "none.toml")
 
 
 def test_steps_are_shown_on_a_terminal_alone():

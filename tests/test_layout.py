@@ -16,6 +16,7 @@ LINKS = {"embed": "../embed", "classify": "../classify", "models": "../models", 
 GLUE = {
     "__init__",
     "auc_loss",
+    "cache_commands",
     "cli",
     "demo",
     "embedding",

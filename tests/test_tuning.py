@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cache_files import python
+from card_files import own_card
 from click.testing import CliRunner
 from fit_files import CLASSES, IDENTITY, run, table_of, write_workspace
 from tuning_files import as_rows
@@ -93,7 +94,8 @@ def test_score_is_that_of_fit_where_heads_start_from_what_the_encoder_knows(tmp_
 
 def test_several_encoders_are_scored_together(tmp_path):
     place = write_workspace(tmp_path, table_of(), (IDENTITY, {**IDENTITY, "encoder": "second"}))
-    report = tune_quickly(place, "lr", trials=1, encoders=["first", "second"], fixed={"C": 1e-3})
+    card = own_card(tmp_path / "cards", name="second")  # which stands for the name in it
+    report = tune_quickly(place, "lr", trials=1, encoders=["first", card], fixed={"C": 1e-3})
     fitted = fit("lr", C=1e-3, encoders=["first", "second"], workspace=place.folder, jobs=1)
     rows = fitted.validation.scores["blend"].metrics.set_index("metric")
     assert rows.loc["macro_roc_auc", "value"] == report.usual.value
