@@ -20,6 +20,7 @@ from birdemb.errors import BirdembError
 from birdemb.export_command import export
 from birdemb.fit_command import fit
 from birdemb.info_command import info
+from birdemb.interrupts import EXIT_INTERRUPTED, NOTHING_LOST, begin_command
 from birdemb.labels_command import labels
 from birdemb.pack_command import pack
 from birdemb.predict_commands import evaluate, predict
@@ -28,7 +29,6 @@ from birdemb.species_command import species
 from birdemb.tune_command import tune
 
 EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
 
 _RESUMED = ("embed", "predict", "tune", "demo", "encoders")
 """Commands that go on where they were stopped."""
@@ -55,6 +55,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         try:
+            begin_command()
             return super().invoke(ctx)
         except BirdembError as error:
             click.echo(f"Error: {error}", err=True)
@@ -65,16 +66,8 @@ class _Commands(click.Group):
             click.echo(f"Error: {error.filename or 'A file'}: {error.strerror or error}.", err=True)
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
-            kept = ctx.invoked_subcommand in _RESUMED
-            click.echo(
-                "\nStopped. "
-                + (
-                    "What was finished is kept; the same command goes on from there."
-                    if kept
-                    else "Nothing was replaced that was there before."
-                ),
-                err=True,
-            )
+            kept = "\nStopped. What was finished is kept; the same command goes on from there."
+            click.echo(kept if ctx.invoked_subcommand in _RESUMED else NOTHING_LOST, err=True)
             ctx.exit(EXIT_INTERRUPTED)
 
 
