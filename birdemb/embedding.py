@@ -12,7 +12,6 @@ from birdemb.embed.run import EmbedRun, embed_folder
 from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
 from birdemb.listing import Listing, write_skipped
-from birdemb.storage import check_writable
 from birdemb.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def embed_recordings(
         used raises nothing: it is in the report.
     """
     place = Workspace(Path(workspace))
-    check_writable(place.listing)
+    place.check_writable()
     run = embed_folder(
         path,
         place.cache,

@@ -234,8 +234,8 @@ def fit(
         raise InputError(f"{path} is no name for a bundle. It has to end in {SUFFIX}.")
     for encoder in encoders or (None,):
         place.last_listing(encoder)
+    place.check_writable()
     check_writable(path)
-    check_writable(place.last_bundle_note)
     expected = read_truth(soundscapes, truth) if soundscapes is not None and truth is not None else None
     label_rules = LabelRules(
         secondary, rating, most_recordings, group, minimum_overlap, unannotated, minimum_confidence, dict(columns or {})

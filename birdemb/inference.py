@@ -60,6 +60,7 @@ def predict_soundscapes(
     BirdembError
         If an encoder cannot be had, or the embeddings would be others than the bundle's.
     """
+    place.check_writable()
     runs = [_embed(path, place, identity, jobs=jobs, **settings) for identity in bundle.identities]
     listing = _join_listings([run.listing for run in runs])
     bundle.ensemble.set_jobs(jobs)

@@ -200,6 +200,7 @@ def predict_folder(
     recordings = {found.name: found for found in find_recordings(path).recordings}
     if table.form == SUBMISSION:
         refuse_shared_stems(recordings)
+    place.check_writable()
     for one in outputs:
         one.check_writable()
     with use_models(named):

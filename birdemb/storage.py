@@ -117,8 +117,14 @@ def replace_folder_atomically(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, advice: str = "") -> None:
     """Make sure, before long work, that its result can be written.
+
+    Parameters
+    ----------
+    path : Path
+    advice : str
+        What to do if it cannot, where that is not to choose another file.
 
     Raises
     ------
@@ -127,11 +133,11 @@ def check_writable(path: Path) -> None:
     """
     # os.access, as Path.exists raises where a name is too long.
     if os.access(path, os.F_OK) and not os.access(path, os.W_OK):
-        raise InputError(f"Cannot write {path}: it is protected. Choose another file.")
-    _make_temporary(path)[1].unlink()
+        raise InputError(f"Cannot write {path}: it is protected. {advice or 'Choose another file.'}")
+    _make_temporary(path, advice)[1].unlink()
 
 
-def _make_temporary(path: Path) -> tuple[Path, Path]:
+def _make_temporary(path: Path, advice: str = "") -> tuple[Path, Path]:
     """Give the file that is to be replaced, which a link may stand for, and a new empty one beside it."""
     try:
         target = path.resolve()
@@ -141,9 +147,9 @@ def _make_temporary(path: Path) -> tuple[Path, Path]:
             raise OSError(errno.EINVAL, "it is a folder" if target.is_dir() else "it is a device or a pipe, not a file")
         temporary.touch(exist_ok=False)
     except RuntimeError as error:  # a loop of links
-        raise _cannot_write(path, OSError(errno.ELOOP, str(error))) from error
+        raise _cannot_write(path, OSError(errno.ELOOP, str(error)), advice) from error
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, advice) from error
     return target, temporary
 
 
@@ -155,12 +161,10 @@ def _make_folder(folder: Path) -> None:
         sync_folder(made.parent)
 
 
-def _cannot_write(path: Path, error: OSError) -> InputError:
-    advice = (
-        "Make room and run the same command again; what was finished before is kept."
-        if error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else "Choose a file in a folder that you may write to."
-    )
+def _cannot_write(path: Path, error: OSError, advice: str = "") -> InputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "Make room and run the same command again; what was finished before is kept."
+    advice = advice or "Choose a file in a folder that you may write to."
     return InputError(f"Cannot write {path}: {error.strerror or error}. {advice}")
 
 

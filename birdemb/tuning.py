@@ -190,6 +190,7 @@ def tune(
     place = Workspace(Path(workspace))
     path = Path(output) if output is not None else place.folder / "tuning" / f"{head}.csv"
     place.last_listing()
+    place.check_writable()
     check_writable(path)
     encoders = tuple(map(name_encoder, encoders))
     tell("reading embeddings and labels")

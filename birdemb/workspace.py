@@ -10,7 +10,7 @@ from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.errors import InputError
 from birdemb.identity import ENCODER_NAME
 from birdemb.listing import Listing
-from birdemb.storage import read_json, write_json
+from birdemb.storage import check_writable, read_json, write_json
 
 __all__ = ["Workspace"]
 
@@ -25,6 +25,17 @@ class Workspace:
     """
 
     folder: Path = DEFAULT_WORKSPACE
+
+    def check_writable(self) -> None:
+        """Make sure, before long work, that what comes of it can be kept here.
+
+        Raises
+        ------
+        InputError
+            If it cannot.
+        """
+        advice = "Name a working folder that you may write to with --workspace, or in BIRDEMB_WORKSPACE."
+        check_writable(self.listing, advice)
 
     @property
     def cache(self) -> Path:

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -232,6 +234,32 @@ def test_output_that_cannot_be_written_is_found_before_the_work(fitted):
     assert "Cannot write taken.csv" in said
     assert "embedding" not in said
     assert "Cannot write" in run("fit", "-o", "truth.csv/model.birdemb", status=EXIT_ERROR)
+
+
+@pytest.mark.slow
+def test_folder_that_cannot_be_written_to_asks_for_another_working_folder(fitted):
+    """Mounted for reading alone, as this also keeps root from writing."""
+    commands = ("embed data --encoder melspec", "fit", "predict soundscapes", "tune --trials 1")
+    birdemb = f"{sys.executable} -m birdemb.cli"
+    script = "mount --bind . . && mount -o remount,ro,bind . && cd . && pwd"
+    script += "".join(f"; {birdemb} {command}" for command in commands)
+    script += f"; {birdemb} predict soundscapes --workspace ../other --model .birdemb/bundles/lr.birdemb -o ../out.csv"
+    try:
+        done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no command unshare to mount a folder for reading alone with")
+    if not done.stdout:
+        pytest.skip(f"no folder can be mounted for reading alone here: {done.stderr.splitlines()[-1]}")
+    said = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    advice = "Name a working folder that you may write to with --workspace, or in BIRDEMB_WORKSPACE."
+    assert said == [f"Error: Cannot write .birdemb/embedded.json: it is protected. {advice}"] * 4
+    assert (fitted.parent / "out.csv").is_file()
+
+
+def test_file_where_the_working_folder_would_be_asks_for_another(folder):
+    (folder / ".birdemb").write_text("")
+    said = run("embed", "data", "--encoder", "melspec", status=EXIT_ERROR)
+    assert ".birdemb/embedded.json: File exists. Name a working folder that you may write to with --workspace" in said
 
 
 @pytest.mark.parametrize("option", ["-o", "--detections"])
