@@ -24,6 +24,7 @@ from birdemb.embed.places import weights_folder
 from birdemb.embed.precision import require_precision
 from birdemb.embed.quantization_files import weigh, write_network
 from birdemb.embed.quantization_record import AucLoss, FloatLayer, Gate, QuantizationReport, Timing
+from birdemb.embed.quantized import RECORD_FILE
 from birdemb.embed.quantizer import Quantizer, cosines_of, import_nncf
 from birdemb.embed.remote import hide_secrets
 from birdemb.embed.trunk import Rows, Trunk
@@ -141,6 +142,11 @@ def quantize_encoder(
     card = _check(name, precision)
     target = (output or weights_folder()) / f"{card.name}-{precision}"
     if precision != "bf16":
+        if target.exists() and not (target / RECORD_FILE).is_file():
+            raise InputError(
+                f"{target} is no network that `birdemb quantize` has made, and is not replaced by one. Write to "
+                "another folder with --output FOLDER, or move it away."
+            )
         if target.exists() and not force:
             raise InputError(
                 f"There is an {precision} network in {target} already, and embeddings made with it could not be made "

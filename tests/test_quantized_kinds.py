@@ -10,7 +10,8 @@ from run_files import write_noise
 
 from birdemb.embed.catalogue import load_card
 from birdemb.embed.encoder import load_encoder
-from birdemb.errors import InputError
+from birdemb.embed.weights import find_weights, locate_weights
+from birdemb.errors import InputError, MissingWeightsError
 from birdemb.quantizing import quantize
 
 RATE, BANDS, STEP = 8000, 24, 100
@@ -157,3 +158,57 @@ def test_network_made_for_a_number_of_frames_is_refused(tmp_path, layout, heard)
     write_noise(tmp_path / "data/a/1.wav", 2)
     with pytest.raises(InputError, match=rf"The network of own hears {heard}.* Export it anew .*--precision f32"):
         quantize(card, calibrate=tmp_path / "data", precision="f16", output=tmp_path / "models")
+
+
+def test_official_int8_file_and_the_network_that_was_made_lie_side_by_side(tmp_path, monkeypatch):
+    """The card birdnet-2.4-int8 has the name of the folder that `birdemb quantize birdnet-2.4` makes."""
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    official = load_card("birdnet-2.4-int8")
+    made = tmp_path / official.name
+    made.mkdir()
+    for name in ("quantization.json", "trunk.xml", "trunk.bin"):
+        (made / name).write_text("{}")
+    assert locate_weights(official) is None
+    with pytest.raises(MissingWeightsError, match=rf"There are no weights at {made}/audio-model-int8\.tflite"):
+        find_weights(official, made)
+    file = tmp_path / "audio-model-int8.tflite"
+    file.touch()
+    assert locate_weights(official) == file
+
+
+@pytest.mark.slow
+def test_encoder_with_the_name_of_a_quantized_network_is_another_encoder(
+    recordings_of_two_classes, tmp_path, monkeypatch
+):
+    models = tmp_path / "models"
+    models.mkdir()
+    monkeypatch.setenv("BIRDEMB_MODELS", str(models))
+    write_network(models / "own.onnx")
+    write_network(models / "small.onnx", dim=8)
+    own_card(models, dim=32, sample_rate=RATE, precisions=["f32", "f16"])
+    own_card(models, "small.onnx", name="own-f16", dim=8, sample_rate=RATE)
+    report = quantize("own", calibrate=recordings_of_two_classes, precision="f16", **LOW)
+    assert report.folder == models / "own-f16"
+    made, other = load_encoder("own", precision="f16"), load_encoder("own-f16")
+    windows = windows_of(made)
+    assert (made.encode(windows).shape, other.encode(windows).shape) == ((6, 32), (6, 8))
+    assert [encoder.identity["encoder"] for encoder in (made, other)] == ["own", "own-f16"]
+    with pytest.raises(InputError, match="own-f16"):
+        load_encoder("own-f16", precision="f16")
+    report = quantize("own", calibrate=recordings_of_two_classes, precision="f16", force=True, **LOW)
+    assert load_encoder("own", precision="f16").identity == made.identity
+    assert load_encoder("own-f16").identity == other.identity
+
+
+def test_folder_of_somebody_s_weights_is_not_replaced_by_a_quantized_network(tmp_path, monkeypatch):
+    write_noise(tmp_path / "data" / "a.wav", 5)
+    models = tmp_path / "models"
+    monkeypatch.setenv("BIRDEMB_MODELS", str(models))
+    (models / "own-f16").mkdir(parents=True)
+    (models / "own-f16" / "saved_model.pb").touch()
+    write_network(models / "own.onnx")
+    own_card(models, dim=32, sample_rate=RATE, precisions=["f32", "f16"])
+    with pytest.raises(InputError, match=r"own-f16 is no network that `birdemb quantize` has made.* --output FOLDER"):
+        quantize("own", calibrate=tmp_path / "data", precision="f16", force=True, **LOW)
+    assert (models / "own-f16" / "saved_model.pb").is_file()
