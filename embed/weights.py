@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from birdemb.embed.assets import find_read_assets
 from birdemb.embed.card import Card, Weights
 from birdemb.embed.kaggle import places_on_kaggle
 from birdemb.embed.pins import Pin, may_pin, read_pin, write_pin
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 _READ_BY_TENSORFLOW = ("saved_model.pb", "variables/*", "keras_metadata.pb")
-"""What of a SavedModel is hashed: the same in every copy of it, wherever it was downloaded from."""
+"""What of a SavedModel is always hashed: the same in every copy of it, wherever it was downloaded from."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ def hash_weights(path: Path, weights: Weights) -> str:
     Returns
     -------
     str
-        64 hexadecimal digits: of the file, if it is one; else of the hashes of all its files by their names.
+        64 hexadecimal digits: of the file, if it is one; else of the hashes, by their names, of all its files that
+        change what the network gives.
 
     Raises
     ------
@@ -174,13 +176,14 @@ def hash_weights(path: Path, weights: Weights) -> str:
         if not weights.folder and not weights.also:
             return hash_file(path)
         if weights.folder:
-            parts = sorted(part for pattern in _READ_BY_TENSORFLOW for part in path.glob(pattern) if part.is_file())
+            parts = [part for pattern in _READ_BY_TENSORFLOW for part in path.glob(pattern) if part.is_file()]
             if not parts:
                 held = ", ".join(sorted(entry.name for entry in path.iterdir())[:5])
                 raise InputError(
                     f"{path} is no SavedModel: expected a folder with saved_model.pb and variables in it, found "
                     f"{held or 'an empty one'}. Unpack the weights right into it."
                 )
+            parts += find_read_assets(path)
             return hash_json({part.relative_to(path).as_posix(): hash_file(part) for part in parts})
         return hash_json({part: hash_file(path.parent / part) for part in (path.name, *weights.also)})
     except OSError as error:
