@@ -7,6 +7,7 @@ recordings there are.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -114,17 +115,24 @@ class Planner:
         """How many tasks there are still to be taken; None while that is not known."""
         return None if self._thread.is_alive() else self._tasks.qsize()
 
+    @property
+    def finished(self) -> bool:
+        """Whether all is planned, and all that was planned is done."""
+        return self.tasks_left == 0 and not self._parts_left
+
     def settle(self, seconds: float) -> None:
         """Wait until everything is planned, but no longer than this."""
         self._thread.join(seconds)
 
-    def take(self, *, wait: bool = False) -> list[Piece] | None:
+    def take(self, *, wait: bool = False, until: float = math.inf) -> list[Piece] | None:
         """Give the next task.
 
         Parameters
         ----------
         wait : bool
             Whether to wait for it.
+        until : float
+            By `time.monotonic`; no longer than this.
 
         Returns
         -------
@@ -145,7 +153,7 @@ class Planner:
                     if self._error is not None:
                         raise self._error from None
                     return None
-                if not wait:
+                if not wait or time.monotonic() >= until:
                     return []
 
     def finish(self, sha256: str, error: RecordingError | None) -> bool:

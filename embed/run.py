@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from birdemb.cache import CacheWriter, EmbeddingCache
 from birdemb.embed.card import Card
 from birdemb.embed.contents import ContentMemory
 from birdemb.embed.encoder import load_encoder
+from birdemb.embed.following import Follower, Standing
 from birdemb.embed.planning import Planner
 from birdemb.embed.recordings import FoundRecordings, find_recordings
-from birdemb.embed.tasks import Outcome, Settings, identify
+from birdemb.embed.tasks import Outcome, Piece, Settings, identify
 from birdemb.embed.windows import WindowGrid
 from birdemb.embed.workers import check_workers, embed_tasks
 from birdemb.errors import InputError, RecordingError
@@ -49,6 +51,8 @@ class EmbedRun:
         Sound that was really embedded; the rest was in the cache already.
     elapsed : float
         Seconds that the run took.
+    complete : bool
+        Whether all recordings were reached. The listing has none of those that were not.
     """
 
     listing: Listing
@@ -56,6 +60,7 @@ class EmbedRun:
     card: Card
     fresh_seconds: float
     elapsed: float
+    complete: bool = True
 
 
 def embed_folder(
@@ -75,6 +80,7 @@ def embed_folder(
     scheduler: str | None = None,
     remembered: Path | None = None,
     show_progress: bool = True,
+    follower: Follower | None = None,
 ) -> EmbedRun:
     """Embed every recording at a place that the cache does not know yet.
 
@@ -115,6 +121,8 @@ def embed_folder(
         Where to remember the hashes of recordings from run to run.
     show_progress : bool
         Whether to show progress on standard error.
+    follower : Follower, optional
+        Is told what is embedded while the run goes on, and may end it early; on this machine alone, not with Dask.
 
     Returns
     -------
@@ -171,8 +179,8 @@ def embed_folder(
                 progress=progress,
             ) as planner,
         ):
-            first = planner.take(wait=True)
-            if first is not None:
+            first = planner.take(wait=True, until=follower.stop_at() if follower else math.inf)
+            if first:
                 workers = joblib.effective_n_jobs(jobs)
                 if backend == "loky" and workers > 1:
                     planner.settle(_SECONDS_TO_PLAN)
@@ -180,15 +188,23 @@ def embed_folder(
                     workers = workers if left is None else min(workers, 1 + left)
                 planner.hurry()
                 ahead = [first]
+                standing = Standing(cache, writer, planner, cache_lock)
+
+                def take() -> list[Piece] | None:
+                    if follower is not None and time.monotonic() >= follower.stop_at():
+                        return None
+                    return ahead.pop() if ahead else planner.take()
+
                 # Closed at once where the run is interrupted: workers are not to work on while the rest is written.
                 with closing(
                     embed_tasks(
-                        lambda: ahead.pop() if ahead else planner.take(),
+                        take,
                         settings,
                         backend=backend,
                         workers=workers,
                         jobs=jobs,
                         scheduler=scheduler or "",
+                        stop_at=follower.stop_at if follower else None,
                     )
                 ) as outcomes:
                     for outcome in outcomes:
@@ -199,9 +215,13 @@ def embed_folder(
                             recordings=planner.finish(outcome.sha256, error),
                             expected=outcome.expected_seconds,
                         )
+                        if follower is not None and outcome.embeddings is not None:
+                            follower.follow(standing, len(outcome.embeddings))
+            complete = follower is None or planner.finished
     finally:
         memory.save(found.folder, found.recordings if Path(path).is_dir() else ())
-    return EmbedRun(_list(found, planner, cache), cache, made.card, fresh_seconds, time.monotonic() - started)
+    listing = _list(found, planner, cache, complete=complete)
+    return EmbedRun(listing, cache, made.card, fresh_seconds, time.monotonic() - started, complete)
 
 
 def refuse_other_embeddings(expected: dict[str, Any], found: dict[str, Any]) -> None:
@@ -254,14 +274,16 @@ def _keep(outcome: Outcome, writer: CacheWriter, cache_lock: Lock) -> RecordingE
     return None
 
 
-def _list(found: FoundRecordings, planner: Planner, cache: EmbeddingCache) -> Listing:
+def _list(found: FoundRecordings, planner: Planner, cache: EmbeddingCache, *, complete: bool) -> Listing:
     recordings, skipped = [], []
     fresh = {content.sha256 for content in planner.contents if content.error is None} - planner.known.keys()
-    complete = planner.known | cache.find(fresh)
+    there = planner.known | cache.find(fresh)
     for content in planner.contents:
         error = planner.error_of(content)
-        entry = complete.get(content.sha256)
+        entry = there.get(content.sha256)
         if error is None and entry is None:
+            if not complete:
+                continue
             error = RecordingError("encode", "some of its embeddings are gone from the cache; run the command again")
         if error is not None:
             skipped.append(SkippedRecording(content.recording.name, error.stage, error.reason))

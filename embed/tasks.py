@@ -6,6 +6,7 @@ depends on nothing else in the task.
 
 from __future__ import annotations
 
+import math
 import platform
 import signal
 import threading
@@ -140,6 +141,7 @@ def identify(encoder: Encoder, grid: WindowGrid, dtype: str = "float16") -> dict
     return encoder.identity | {
         "window": grid.window,
         "hop": grid.hop,
+        **({"offset": grid.offset} if grid.offset else {}),
         "padding": "zeros",
         "channels": "mean",
         "resampler": RESAMPLER,
@@ -178,7 +180,9 @@ def warm_up(settings: Settings) -> None:
         encoder.encode(noise)
 
 
-def embed_pieces(settings: Settings, pieces: Sequence[Piece], rest: float = 0.0) -> list[Outcome]:
+def embed_pieces(
+    settings: Settings, pieces: Sequence[Piece], rest: float = 0.0, stop_at: float = math.inf
+) -> list[Outcome]:
     """Decode and encode parts of recordings.
 
     Parameters
@@ -188,11 +192,13 @@ def embed_pieces(settings: Settings, pieces: Sequence[Piece], rest: float = 0.0)
         None where there is nothing to do at this moment.
     rest : float
         Seconds to wait in that case.
+    stop_at : float
+        When to do no more, by `time.monotonic`, which all processes of a machine share.
 
     Returns
     -------
     list of Outcome
-        One for each piece; a recording that cannot be used is an outcome with an error.
+        One for each piece that was finished in time; a recording that cannot be used is an outcome with an error.
 
     Raises
     ------
@@ -206,8 +212,14 @@ def embed_pieces(settings: Settings, pieces: Sequence[Piece], rest: float = 0.0)
     if _loaded.threads is None:
         _loaded.threads = ThreadpoolController()
     # Work is spread over processes; BLAS would start as many threads in each as there are cores.
+    outcomes = []
     with _loaded.threads.limit(limits=1):
-        return [_embed(piece, encoder, settings) for piece in pieces]
+        for piece in pieces:
+            outcome = _embed(piece, encoder, settings, stop_at)
+            if outcome is None:
+                break
+            outcomes.append(outcome)
+    return outcomes
 
 
 def _load(settings: Settings) -> Encoder:
@@ -238,10 +250,10 @@ def _load(settings: Settings) -> Encoder:
     return encoder
 
 
-def _embed(piece: Piece, encoder: Encoder, settings: Settings) -> Outcome:
+def _embed(piece: Piece, encoder: Encoder, settings: Settings, stop_at: float) -> Outcome | None:
     try:
         try:
-            return _embed_part(piece, encoder, settings)
+            return _embed_part(piece, encoder, settings, stop_at)
         finally:
             # After an error, too: a change is then the reason of whatever else was wrong.
             _refuse_change(piece)
@@ -249,11 +261,14 @@ def _embed(piece: Piece, encoder: Encoder, settings: Settings) -> Outcome:
         return Outcome(piece.sha256, piece.part, piece.seconds, error=error)
 
 
-def _embed_part(piece: Piece, encoder: Encoder, settings: Settings) -> Outcome:
+def _embed_part(piece: Piece, encoder: Encoder, settings: Settings, stop_at: float) -> Outcome | None:
+    """Give what comes out of a piece, or None where time ran out before its end."""
     embeddings, logits = [], []
     length = 0.0
     try:
         for windows, decoder in stream_windows(piece.recording, encoder.card.sample_rate, settings.grid, piece.part):
+            if time.monotonic() >= stop_at:
+                return None
             rows, own = _encode(encoder, windows, with_logits=settings.logits)
             embeddings.append(narrow(rows, settings.dtype))
             if own is not None:
@@ -264,7 +279,7 @@ def _embed_part(piece: Piece, encoder: Encoder, settings: Settings) -> Outcome:
             raise
         raise RecordingError("read", f"it cannot be read: {error.strerror or error}") from error
     rows = np.concatenate(embeddings)
-    start = piece.part.first_window * settings.grid.hop
+    start = piece.part.first_window * settings.grid.hop + settings.grid.offset
     return Outcome(
         piece.sha256,
         piece.part,

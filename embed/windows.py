@@ -45,11 +45,15 @@ class WindowGrid:
     ----------
     window, hop : float
         Length and distance of the windows in seconds, 5 and 5 as in the BirdCLEF competitions.
+    offset : float
+        Seconds by which every window begins later. There is then one between each two of those without offset, and
+        none behind the last of these: a recording may have none at all.
 
     Raises
     ------
     InputError
-        If the hop leaves gaps between windows, is below 0.01 s, or the window is above an hour.
+        If the hop leaves gaps between windows, is below 0.01 s, the window is above an hour, or the offset is not below
+        the hop.
 
     Examples
     --------
@@ -57,10 +61,13 @@ class WindowGrid:
     3
     >>> WindowGrid(hop=2.5).count(samples=320_000, sample_rate=32_000)   # 0, 2.5 and 5 s
     3
+    >>> WindowGrid(offset=2.5).count(samples=352_000, sample_rate=32_000)   # 2.5 and 7.5 s
+    2
     """
 
     window: float = 5.0
     hop: float = 5.0
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.hop <= self.window <= 3600:
@@ -68,9 +75,11 @@ class WindowGrid:
                 f"Windows of {self.window} s every {self.hop} s: "
                 "expected a hop of 0.01 s to the window's length, and a window of an hour at the most."
             )
+        if not 0 <= self.offset < self.hop:
+            raise InputError(f"Windows that begin {self.offset} s later; expected 0 s to less than {self.hop} s.")
 
     def count(self, samples: int, sample_rate: int) -> int:
-        """Count the windows of a recording: as few as cover all of it, and at least one.
+        """Count the windows of a recording: as few as cover all of it, and at least one; with an offset, one less.
 
         Parameters
         ----------
@@ -81,7 +90,8 @@ class WindowGrid:
         """
         # Exact, as rounded seconds would make a hair more of 60 s and invent a window, and a rounded hop would in 24 h.
         window, hop = Fraction(str(self.window)) * sample_rate, Fraction(str(self.hop)) * sample_rate
-        return 1 + max(0, math.ceil((samples - window) / hop))
+        later = max(0, math.ceil((samples - window) / hop))
+        return later if self.offset else 1 + later
 
 
 def windows_at_once(grid: WindowGrid) -> int:
@@ -192,8 +202,10 @@ def plan_parts(
         if not _LOWEST_SPLIT_RATE <= native <= HIGHEST_SAMPLE_RATE:
             return [Part()]
         windows = grid.count(sound.file.frames, native)
-        hop = round(grid.hop * sample_rate)
+        hop, offset = round(grid.hop * sample_rate), round(grid.offset * sample_rate)
         # A part has to begin on a whole sample of the recording, too.
+        if offset * native % sample_rate:
+            return [Part()]
         step = sample_rate // math.gcd(hop * native, sample_rate)
         size = int(part_seconds * sample_rate / hop) // step * step
         if sound.file.format == "MP3":
@@ -227,7 +239,7 @@ def stream_windows(
     Yields
     ------
     windows : ndarray of shape (n, round(window * sample_rate)), float32
-        Consecutive windows, n at most `batch`.
+        Consecutive windows, n at most `batch`; 0, once, for a recording that has none.
     decoder : Decoder
         Knows how far decoding has come; with the last windows of the last part, how long the recording is.
 
@@ -237,14 +249,18 @@ def stream_windows(
         If the recording cannot be decoded to its end, or to the end of the part.
     """
     decoder = Decoder(recording, sample_rate)
-    size, hop = round(grid.window * sample_rate), round(grid.hop * sample_rate)
-    start = part.first_window * hop
+    size, hop, offset = (round(seconds * sample_rate) for seconds in (grid.window, grid.hop, grid.offset))
+    start = part.first_window * hop + offset
     stop = None if part.windows is None else start + (part.windows - 1) * hop + size
+    # Decoded from the beginning where a recording may be a single part: not every decoder can begin later.
+    unheard = 0 if part.first_window else offset
     batch = batch or windows_at_once(grid)
     wanted = size + (batch - 1) * hop
     pending: list[NDArray[np.float32]] = []
     available = cut = 0
-    for block in decoder.blocks(start, stop):
+    for decoded in decoder.blocks(start - unheard, stop):
+        block = decoded[unheard:]
+        unheard -= len(decoded) - len(block)
         pending.append(block)
         available += len(block)
         while available > wanted:
@@ -257,10 +273,12 @@ def stream_windows(
     windows = part.windows
     if windows is None:
         windows = grid.count(decoder.samples, decoder.native_rate) - part.first_window
-        if windows < 1:
+        if windows < (part.first_window > 0 or not grid.offset):
             raise RecordingError("decode", f"cut short: it ends after {decoder.seconds:.1f} s, before its last part")
     left = windows - cut
     buffer = np.concatenate(pending) if pending else np.zeros(0, np.float32)
+    if not windows:
+        yield np.empty((0, size), np.float32), decoder
     while left > 0:
         count = min(left, batch)
         length = size + (count - 1) * hop

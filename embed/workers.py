@@ -16,7 +16,7 @@ from birdemb.embed.tasks import Outcome, Piece, Settings, embed_pieces, warm_up
 from birdemb.errors import BirdembError, InputError, MissingDependencyError
 from birdemb.offline import OFFLINE_VARIABLE, is_offline
 
-__all__ = ["BACKENDS", "Take", "Tasks", "check_workers", "embed_tasks", "give_outcomes"]
+__all__ = ["BACKENDS", "StopAt", "Take", "Tasks", "check_workers", "embed_tasks", "give_outcomes"]
 
 BACKENDS = ("loky", "dask")
 """What `--backend` may be: processes on this machine, or the workers of a Dask cluster."""
@@ -26,6 +26,8 @@ _WAITING_RESULTS = 4  # for each task in flight: more, and no task is given out 
 _LONGEST_REST = 0.5  # in seconds: however many they are, work that comes must not wait long for them
 
 Take = Callable[[], list[Piece] | None]
+StopAt = Callable[[], float]
+"""Gives when to stop, by `time.monotonic`."""
 
 
 def check_workers(backend: str, jobs: int, scheduler: str | None) -> None:
@@ -59,7 +61,14 @@ def check_workers(backend: str, jobs: int, scheduler: str | None) -> None:
 
 
 def embed_tasks(
-    take: Take, settings: Settings, *, backend: str = "loky", workers: int = 1, jobs: int = -1, scheduler: str = ""
+    take: Take,
+    settings: Settings,
+    *,
+    backend: str = "loky",
+    workers: int = 1,
+    jobs: int = -1,
+    scheduler: str = "",
+    stop_at: StopAt | None = None,
 ) -> Generator[Outcome, None, None]:
     """Let workers embed tasks, and give what comes out of their pieces as it comes.
 
@@ -75,6 +84,8 @@ def embed_tasks(
         With Dask: how many threads of workers to wait for; -1 for any.
     scheduler : str
         Of Dask: its address, or ``file:`` and the path of its file.
+    stop_at : callable, optional
+        When workers are to leave what they are at; those of this machine alone, as no other has the same clock.
 
     Yields
     ------
@@ -94,7 +105,7 @@ def embed_tasks(
         joblib.parallel_config(backend="loky", inner_max_num_threads=1),
         joblib.Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered") as parallel,
     ):
-        tasks = Tasks(take, settings, workers=workers, in_flight=2 * workers)
+        tasks = Tasks(take, settings, workers=workers, in_flight=2 * workers, stop_at=stop_at)
         try:
             if workers > 1:
                 _start_workers(parallel, workers, settings)
@@ -115,13 +126,17 @@ class Tasks:
     settings : Settings
     workers, in_flight : int
         How many there are, and how many tasks they are given ahead.
+    stop_at : callable, optional
     """
 
-    def __init__(self, take: Take, settings: Settings, *, workers: int, in_flight: int) -> None:
+    def __init__(
+        self, take: Take, settings: Settings, *, workers: int, in_flight: int, stop_at: StopAt | None = None
+    ) -> None:
         self._take = take
         self._settings = settings
         self._rest = min(workers / _LOOKS_A_SECOND, _LONGEST_REST)
         self._most = in_flight * (1 + _WAITING_RESULTS)
+        self._stop_at = stop_at
         self._given = 0
         self._got = 0
 
@@ -132,7 +147,8 @@ class Tasks:
     def __iter__(self) -> Iterator[Any]:
         while (pieces := self._take() if self._given - self._got < self._most else []) is not None:
             self._given += bool(pieces)
-            yield joblib.delayed(embed_pieces)(self._settings, pieces, self._rest)
+            until = {} if self._stop_at is None else {"stop_at": self._stop_at()}
+            yield joblib.delayed(embed_pieces)(self._settings, pieces, self._rest, **until)
 
 
 def give_outcomes(results: Generator[list[Outcome], None, None], tasks: Tasks) -> Generator[Outcome, None, None]:

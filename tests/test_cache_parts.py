@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdemb.cache import CachedRecording, EmbeddingCache
-from birdemb.cache.index import Placed, choose_parts
+from birdemb.cache.chains import Placed, choose_parts
 from birdemb.cache.shards import Part
 from birdemb.cache.view import open_cache
 from birdemb.errors import InputError

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from birdemb.cache.chains import Placed, choose_parts
 from birdemb.cache.folders import find_folders, find_paths
 from birdemb.cache.form import Form, read_identity
-from birdemb.cache.index import Placed, choose_parts
 from birdemb.cache.maintenance import Problem, check_parts, read_shards
 from birdemb.cache.merging import ROWS_A_JOINED_SHARD, copy_parts
 from birdemb.cache.shards import DamagedShardError, Shard, delete_shards

@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from birdemb.cache.chains import Placed, choose_parts
 from birdemb.cache.form import Form
 from birdemb.cache.shards import (
     DamagedShardError,
@@ -33,7 +34,7 @@ from birdemb.cache.shards import (
 from birdemb.errors import InputError
 from birdemb.storage import replace_atomically
 
-__all__ = ["INDEX_NAME", "Index", "IndexedShard", "Placed", "choose_parts", "open_index"]
+__all__ = ["INDEX_NAME", "Index", "IndexedShard", "open_index"]
 
 INDEX_NAME = "index.sqlite"
 
@@ -78,13 +79,6 @@ _PLACED = (
 )
 
 
-class Placed(NamedTuple):
-    """A part and the name of the shard that holds it."""
-
-    part: Part
-    shard: str
-
-
 class IndexedShard(NamedTuple):
     """What the index knows of a shard: its rows, its files' sizes, and where the values begin in them, in bytes."""
 
@@ -94,39 +88,6 @@ class IndexedShard(NamedTuple):
     sizes: ShardSizes
     offset: int
     logits_offset: int
-
-
-def choose_parts(parts: Iterable[Placed]) -> list[Placed] | None:
-    """Choose parts that cover a recording from its first window to its end, each window once.
-
-    Parameters
-    ----------
-    parts : iterable of Placed
-        All that there are of one recording; some may be there more than once.
-
-    Returns
-    -------
-    list of Placed, or None
-        In the recording's order, and the same whatever the order of `parts`; None if some are missing.
-    """
-    reached: dict[int, Placed | None] = {0: None}
-    # Ascending, so that whatever leads to a window has been seen when a part begins there.
-    for placed in sorted(parts, key=_order):
-        part = placed.part
-        if part.first_window not in reached:
-            continue
-        if part.last:
-            chain = [placed]
-            while (before := reached[chain[-1].part.first_window]) is not None:
-                chain.append(before)
-            return chain[::-1]
-        reached.setdefault(part.first_window + part.windows, placed)
-    return None
-
-
-def _order(placed: Placed) -> tuple[int, str, int, int, bool]:
-    part = placed.part
-    return part.first_window, placed.shard, part.first_row, part.windows, part.last
 
 
 class Index:

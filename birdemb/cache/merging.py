@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from birdemb.cache.chains import Placed
 from birdemb.cache.folders import find_folders
 from birdemb.cache.form import Form
-from birdemb.cache.index import Placed
 from birdemb.cache.maintenance import Problem, array_of, check_identity, check_parts, read_shards
 from birdemb.cache.shards import DamagedShardError, Kind, check_blocks, hash_of, map_rows, write_shard
 from birdemb.cache.store import EmbeddingCache

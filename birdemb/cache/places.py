@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from birdemb.cache.index import IndexedShard, Placed
+from birdemb.cache.chains import Placed
+from birdemb.cache.index import IndexedShard
 from birdemb.cache.shards import DamagedShardError, Kind, Part, check_blocks, hash_of, logits_of, rows_of
 from birdemb.cache.store import EmbeddingCache
 from birdemb.errors import InputError

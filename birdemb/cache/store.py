@@ -13,8 +13,9 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from birdemb.cache.chains import Placed, choose_first_parts, choose_parts
 from birdemb.cache.form import Form, read_identity
-from birdemb.cache.index import Index, IndexedShard, Placed, choose_parts, open_index
+from birdemb.cache.index import Index, IndexedShard, open_index
 from birdemb.cache.shards import (
     DamagedShardError,
     Kind,
@@ -213,14 +214,20 @@ class EmbeddingCache:
 
     def list_parts(self, sha256s: Iterable[str]) -> set[tuple[str, int, int, bool]]:
         """List all parts of recordings, complete or not: sha256, first window, number of windows, whether the last."""
-        wanted = set(sha256s)
-        known = self._ask(lambda index: index.parts(wanted - self._fresh.keys()))
-        known |= {sha256: self._fresh[sha256] for sha256 in wanted & self._fresh.keys()}
         return {
             (sha256, one.part.first_window, one.part.windows, one.part.last)
-            for sha256, parts in known.items()
+            for sha256, parts in self._parts_of(sha256s).items()
             for one in parts
         }
+
+    def _parts_of(self, sha256s: Iterable[str]) -> dict[str, list[Placed]]:
+        wanted = set(sha256s)
+        known = self._ask(lambda index: index.parts(wanted - self._fresh.keys()))
+        return known | {sha256: self._fresh[sha256] for sha256 in wanted & self._fresh.keys()}
+
+    def place_begun(self, sha256s: Iterable[str]) -> dict[str, list[Placed]]:
+        """Give the parts that cover each recording from its first window on, as far as there are any, in its order."""
+        return {sha256: choose_first_parts(parts) for sha256, parts in self._parts_of(sha256s).items()}
 
     def place(self, sha256s: Iterable[str]) -> dict[str, list[Placed]]:
         """Give, for each recording that is complete, the parts that cover it, in its order."""
@@ -313,13 +320,15 @@ class EmbeddingCache:
 
     def _read(self, recordings: Sequence[str], kind: Kind) -> NDArray[np.float32]:
         placed = self.place_all(recordings)
-        windows = [sum(one.part.windows for one in placed[sha256]) for sha256 in recordings]
-        starts = list(accumulate(windows, initial=0))
+        return self.read_parts([one for sha256 in recordings for one in placed[sha256]], kind)
+
+    def read_parts(self, parts: Sequence[Placed], kind: Kind) -> NDArray[np.float32]:
+        """Read embeddings or logits of parts, one below the other, once; see `again`."""
+        starts = list(accumulate((one.part.windows for one in parts), initial=0))
         result = np.empty((starts[-1], self.width_of(kind)), np.float32)
         by_shard: defaultdict[str, list[tuple[int, Part]]] = defaultdict(list)
-        for sha256, start in zip(recordings, starts[:-1], strict=True):
-            for part, shard in placed[sha256]:
-                by_shard[shard].append((start + part.first_window, part))
+        for (part, shard), start in zip(parts, starts[:-1], strict=True):
+            by_shard[shard].append((start, part))
         # One shard open at a time: there may be more of them than a process may open.
         for shard, wanted in by_shard.items():
             path, rows = self.map_shard(shard, kind)
