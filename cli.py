@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from birdemb.budget.interruption import Terminated
 from birdemb.cache_commands import cache
 from birdemb.command_options import PATH, encoding, offline, shared
 from birdemb.command_output import count, describe, end, hours, some
@@ -29,6 +30,7 @@ from birdemb.species_command import species
 from birdemb.tune_command import tune
 
 EXIT_ERROR = 1
+EXIT_TERMINATED = 143
 
 _RESUMED = ("embed", "predict", "tune", "demo", "encoders")
 """Commands that go on where they were stopped."""
@@ -38,8 +40,9 @@ Exit status:
   0    everything went in
   1    it could not be done; the message says why
   2    the command line is wrong
-  3    done, but something was skipped or filled in; it is listed
+  3    done, but something was skipped, filled in or left out for lack of time; it is listed
   130  stopped with Ctrl-C; embeddings and trials that were finished are kept
+  143  the same by SIGTERM, where there was a time budget
 """
 
 
@@ -65,10 +68,10 @@ class _Commands(click.Group):
         except OSError as error:
             click.echo(f"Error: {error.filename or 'A file'}: {error.strerror or error}.", err=True)
             ctx.exit(EXIT_ERROR)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             kept = "\nStopped. What was finished is kept; the same command goes on from there."
             click.echo(kept if ctx.invoked_subcommand in _RESUMED else NOTHING_LOST, err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            ctx.exit(EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED)
 
 
 @click.group(

@@ -13,7 +13,7 @@ from birdemb.errors import RecordingError
 from birdemb.listing import EmbeddedRecording, SkippedRecording
 from birdemb.origin import Origin, with_zone
 
-__all__ = ["count_lost_windows", "find_top_frequency", "read_origins"]
+__all__ = ["count_lost_windows", "find_top_frequency", "measure_length", "read_origins"]
 
 _LOWEST_SAMPLE_RATE = 1000  # in Hz
 _LONGEST = 14 * 24 * 3600  # seconds; a header that says more is more likely damaged than true
@@ -84,13 +84,17 @@ def count_lost_windows(
     list of EmbeddedRecording
         Without a sha256, as they are in no cache; those of which no length is known are left out.
     """
-    lost = []
-    for entry in skipped:
-        header = _read_header(recordings[entry.recording]) if entry.recording in recordings else None
-        if header is not None and header[0] <= _LONGEST * header[1]:
-            samples, rate = header
-            lost.append(EmbeddedRecording(entry.recording, "", grid.count(samples, rate), samples / rate))
-    return lost
+    lost = (measure_length(recordings[entry.recording], grid) for entry in skipped if entry.recording in recordings)
+    return [entry for entry in lost if entry is not None]
+
+
+def measure_length(recording: Recording, grid: WindowGrid) -> EmbeddedRecording | None:
+    """Tell how many windows a recording has by its header: without a sha256; None where the header does not tell."""
+    header = _read_header(recording)
+    if header is None or header[0] > _LONGEST * header[1]:
+        return None
+    samples, rate = header
+    return EmbeddedRecording(recording.name, "", grid.count(samples, rate), samples / rate)
 
 
 def _read_header(recording: Recording) -> tuple[int, int] | None:

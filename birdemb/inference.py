@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from birdemb.prediction import Prediction
 from birdemb.training import read_heard
 from birdemb.workspace import Workspace
 
-__all__ = ["load_bundle_encoder", "predict_soundscapes"]
+__all__ = ["EncoderSettings", "embed_as_fitted", "load_bundle_encoder", "predict_soundscapes"]
 
 _WINDOWS_AT_ONCE = 32_768
 
@@ -61,7 +61,10 @@ def predict_soundscapes(
         If an encoder cannot be had, or the embeddings would be others than the bundle's.
     """
     place.check_writable()
-    runs = [_embed(path, place, identity, jobs=jobs, **settings) for identity in bundle.identities]
+    runs = [
+        embed_as_fitted(path, place, EncoderSettings.of(identity, place), jobs=jobs, **settings)
+        for identity in bundle.identities
+    ]
     listing = _join_listings([run.listing for run in runs])
     bundle.ensemble.set_jobs(jobs)
     probabilities = np.empty((0, len(bundle.classes)))
@@ -70,21 +73,97 @@ def predict_soundscapes(
     return listing, Prediction(tuple(listing.recordings), probabilities, bundle.classes, bundle.window, bundle.hop)
 
 
-def _embed(path: str | Path, place: Workspace, identity: dict[str, Any], **settings: Any) -> EmbedRun:  # noqa: ANN401
-    encoder, precision = _choose_encoder(place, identity)
-    run = embed_folder(
-        path,
-        place.cache,
-        encoder=encoder,
-        pooling=identity.get("pooling"),
-        grid=WindowGrid(float(identity["window"]), float(identity["hop"])),
-        precision=precision,
-        dtype=identity.get("dtype", "float16"),
-        logits=bool(identity.get("logits")),
-        expected=identity,
-        remembered=place.contents,
-        **settings,
-    )
+@dataclass(frozen=True)
+class EncoderSettings:
+    """How to make the embeddings that heads were fitted on.
+
+    Parameters
+    ----------
+    encoder : str
+        Its name, or the path of its card.
+    pooling : str or None
+    grid : WindowGrid
+    precision : str
+    dtype : str
+        Of the embeddings in the cache.
+    logits : bool
+    expected : dict
+        The identity that the embeddings have to have.
+    """
+
+    encoder: str
+    pooling: str | None
+    grid: WindowGrid
+    precision: str
+    dtype: str
+    logits: bool
+    expected: dict[str, Any]
+
+    @classmethod
+    def of(cls, identity: dict[str, Any], place: Workspace) -> EncoderSettings:
+        """Read them from one of a bundle's identities.
+
+        Of what is absent there or not known to this version, the refusal of the other identity tells.
+        """
+        precision = str(identity.get("precision"))
+        name = str(identity["encoder"])
+        encoder = find_card(name, place.last_card(name))
+        return cls(
+            encoder,
+            identity.get("pooling"),
+            WindowGrid(float(identity["window"]), float(identity["hop"])),
+            precision if precision in load_card(encoder).precisions else "f32",
+            identity.get("dtype", "float16"),
+            bool(identity.get("logits")),
+            identity,
+        )
+
+    def load(self, weights: str | Path | None = None) -> Encoder:
+        """Make the encoder.
+
+        Raises
+        ------
+        BirdembError
+            If it cannot be had, or its embeddings would be others.
+        """
+        encoder = load_encoder(
+            self.encoder,
+            window=self.grid.window,
+            weights=weights,
+            precision=self.precision,
+            logits=self.logits,
+            pooling=self.pooling,
+        )
+        refuse_other_embeddings(self.expected, identify(encoder, self.grid, self.dtype))
+        return encoder
+
+
+def embed_as_fitted(
+    path: str | Path,
+    place: Workspace,
+    encoder: EncoderSettings,
+    **settings: Any,  # noqa: ANN401 - each has its own type
+) -> EmbedRun:
+    """Embed soundscapes as the recordings were that heads were fitted on.
+
+    Parameters
+    ----------
+    path : path or URL
+    place : Workspace
+    encoder : EncoderSettings
+    **settings
+        jobs, weights, backend, scheduler, show_progress and follower, as `birdemb.embed.run.embed_folder` has them.
+
+    Returns
+    -------
+    EmbedRun
+
+    Raises
+    ------
+    BirdembError
+        If the encoder cannot be had, or the embeddings would be others than those that are expected.
+    """
+    run = embed_folder(path, place.cache, remembered=place.contents, **vars(encoder), **settings)
     run.cache.discard_damaged()
     return run
 
@@ -110,27 +189,7 @@ def load_bundle_encoder(identity: dict[str, Any], place: Workspace, weights: str
     BirdembError
         If it cannot be had, or its embeddings would be others.
     """
-    name, precision = _choose_encoder(place, identity)
-    grid = WindowGrid(float(identity["window"]), float(identity["hop"]))
-    encoder = load_encoder(
-        name,
-        window=grid.window,
-        weights=weights,
-        precision=precision,
-        logits=bool(identity.get("logits")),
-        pooling=identity.get("pooling"),
-    )
-    refuse_other_embeddings(identity, identify(encoder, grid, identity.get("dtype", "float16")))
-    return encoder
-
-
-def _choose_encoder(place: Workspace, identity: dict[str, Any]) -> tuple[str, str]:
-    """Give the encoder's name, or the path of its card, and its precision."""
-    # Of what is absent or not known to this version, the refusal of the other identity tells.
-    name = str(identity["encoder"])
-    encoder = find_card(name, place.last_card(name))
-    precision = str(identity.get("precision"))
-    return encoder, precision if precision in load_card(encoder).precisions else "f32"
+    return EncoderSettings.of(identity, place).load(weights)
 
 
 def _join_listings(listings: Sequence[Listing]) -> Listing:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from birdemb.budget.budget_report import describe_budget
+from birdemb.budget.interruption import stoppable
+from birdemb.budget.time_budget import TimeBudget, parse_duration
 from birdemb.command_options import PATH, encoding, shared
 from birdemb.command_output import EXIT_SKIPPED, count, describe, end, some
+from birdemb.errors import InputError
 
 __all__ = ["FORMS", "FORMS_OF_WINDOWS", "evaluate", "predict"]
 
@@ -32,11 +37,19 @@ FORMS = frozenset(
 FORMS_OF_WINDOWS = frozenset({"long", "submission", "wide"})
 
 
+def _read_duration(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    try:
+        return None if value is None else parse_duration(value)
+    except InputError as error:
+        raise click.BadParameter(str(error), param=parameter) from error
+
+
 @click.command(
     epilog="\b\nExamples:\n  birdemb predict soundscapes/ -o submission.csv\n"
     "  birdemb predict night.wav --model model.birdemb -o night.csv --detections found.csv\n"
     "  birdemb predict test_soundscapes/ --sample-submission sample_submission.csv\n"
     "  birdemb predict test_soundscapes/ --blend-with other.csv --blend-weight 0.6\n"
+    "  birdemb predict test_soundscapes/ --time-budget 90m --jobs 2\n"
     "  birdemb predict year/ -o all.parquet --detections for-raven/ --merge 0\n"
     "  birdemb predict year/ -o labels/ --format audacity --min-confidence 0.7"
 )
@@ -91,9 +104,15 @@ FORMS_OF_WINDOWS = frozenset({"long", "submission", "wide"})
 @click.option("--latitude", type=float, help="Degrees north, of recordings that do not tell theirs, for range.")
 @click.option("--longitude", type=float, help="Degrees east, as --latitude.")
 @click.option("--week", type=int, help="1 to 48, four to a month, of recordings without a date, for range.")
+@click.option(
+    "--time-budget",
+    callback=_read_duration,
+    help="Time from the command's start until all has to be done, such as 90m or 1h30m: the table is written at "
+    "once, and made better for as long as there is time.",
+)
 @encoding
 @shared
-def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's own type
+def predict(path: str, time_budget: float | None, **settings: Any) -> None:  # noqa: ANN401 - each option's own type
     """Predict the classes in each window of soundscapes.
 
     The result has a row for each window, named <file stem>_<end second>, and a column for each class. Other forms are
@@ -102,7 +121,10 @@ def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's
     """
     from birdemb import predicting
 
-    report = predicting.predict_folder(path, show_progress=True, **settings)
+    if time_budget is not None:
+        settings["time_budget"] = TimeBudget.since_process_start(time_budget)
+    with stoppable(settings["output"]) if time_budget is not None else nullcontext():
+        report = predicting.predict_folder(path, show_progress=True, **settings)
     click.echo(describe(report.listing, "Predicted", report.elapsed, report.listing.seconds))
     heads = ", ".join(report.bundle.heads)
     click.echo(f"  bundle: {report.model}: {heads}, {len(report.bundle.classes)} classes")
@@ -114,6 +136,9 @@ def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's
         click.echo(f"  result: {report.output.path}, {report.output.form}: {count(report.rows, 'detection')}")
     if report.detections is not None:
         click.echo(f"  detections: {report.detected:,}, in {report.detections.path}")
+    if report.budget is not None:
+        for line in describe_budget(report.budget):
+            click.echo(f"  {line}")
     if report.lost_rows:
         rows = count(report.lost_rows, "row")
         click.echo(f"  {rows} of soundscapes that were skipped, set to the classes' shares")
@@ -129,7 +154,7 @@ def predict(path: str, **settings: Any) -> None:  # noqa: ANN401 - each option's
             rows = count(report.sample.dropped_rows, "predicted row")
             click.echo(f"  {rows} not asked for by the sample, left out")
     end(report.listing.skipped, report.errors, "skipped")
-    if report.sample is not None and not report.sample.complete:
+    if (report.sample is not None and not report.sample.complete) or (report.budget and report.budget.at_prior):
         sys.exit(EXIT_SKIPPED)
 
 

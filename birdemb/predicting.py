@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from birdemb.classify.blending import blend_by_rank
+from birdemb.budget.anytime import predict_within
+from birdemb.budget.budget_report import BudgetReport
+from birdemb.budget.rows import ExpectedRecording
+from birdemb.budget.time_budget import TimeBudget
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import read_bundle
 from birdemb.classify.checks import check_number
@@ -20,26 +23,18 @@ from birdemb.classify.postprocessing.spelling import choose_steps
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_recordings
 from birdemb.embed.remote import hide_secrets
-from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
-from birdemb.headers import count_lost_windows, find_top_frequency, read_origins
 from birdemb.inference import predict_soundscapes
 from birdemb.kit_use import find_bundle, use_models
-from birdemb.listing import EmbeddedRecording, Listing, write_skipped
+from birdemb.listing import Listing, write_skipped
 from birdemb.origin import parse_zone
 from birdemb.postprocess import postprocess as apply_steps
 from birdemb.prediction import Prediction
+from birdemb.progress import tell_on_standard_error
 from birdemb.recording_context import check_place
-from birdemb.submission import (
-    SampleMatch,
-    make_submission,
-    match_sample,
-    read_scores,
-    refuse_shared_stems,
-    write_submission,
-)
+from birdemb.results import Results, read_wish
+from birdemb.submission import SampleMatch, refuse_shared_stems
 from birdemb.tables.forms import SUBMISSION, Output, choose_output
-from birdemb.tables.source import TableSource
 from birdemb.workspace import Workspace
 
 __all__ = ["PredictReport", "predict_folder"]
@@ -70,6 +65,8 @@ class PredictReport:
         The table of what was skipped.
     elapsed : float
         Seconds.
+    budget : BudgetReport or None
+        What was planned and done, where there was a time budget.
     """
 
     output: Output
@@ -84,6 +81,7 @@ class PredictReport:
     lost_rows: int
     errors: Path | None
     elapsed: float
+    budget: BudgetReport | None = None
 
     @property
     def path(self) -> Path:
@@ -109,6 +107,7 @@ def predict_folder(
     latitude: float | None = None,
     longitude: float | None = None,
     week: int | None = None,
+    time_budget: float | str | TimeBudget | None = None,
     weights: str | Path | None = None,
     workspace: str | Path = DEFAULT_WORKSPACE,
     jobs: int = -1,
@@ -154,6 +153,9 @@ def predict_folder(
     latitude, longitude, week : number, optional
         Where and when recordings were made that do not tell it, for steps that ask for it: degrees, north and east
         positive, and 1 to 48, four to a month.
+    time_budget : float, str or TimeBudget, optional
+        Seconds, or a text such as ``"90m"``, in which all has to be done. The table is written at once, with the
+        classes' priors, and then made better for as long as there is time: see `docs/time-budget.md`.
     weights : path, URL or handle, optional
         The encoder's weights, where they are not in one of the usual places; or where to get them.
     workspace : path
@@ -176,6 +178,7 @@ def predict_folder(
         be written.
     """
     started = time.monotonic()
+    budget = TimeBudget.of(time_budget) if time_budget is not None else None
     place = Workspace(Path(workspace))
     _refuse_recordings(output, detections)
     table = choose_output(Path(output), form)
@@ -190,134 +193,68 @@ def predict_folder(
     steps = choose_steps(postprocess, bundle.postprocessing, bundle.window)
     with use_models(named):
         check_place(latitude, longitude, week, steps.asks)
-    wish = _read_wish(bundle, table, sample_submission, blend_with, blend_weight)
+    wish = read_wish(bundle, table, sample_submission, blend_with, blend_weight)
     thresholds = _choose_thresholds(bundle, model, min_confidence, needed=any(not one.of_windows for one in outputs))
     if merge is not None:
         check_number("The gap over which detections are joined", merge, at_least=0)
     zone = parse_zone(time_zone) if time_zone is not None else None
     if weights is not None and len(bundle.identities) > 1:
         raise InputError("--weights names the weights of one encoder, and the bundle has several. Use BIRDEMB_MODELS.")
-    recordings = {found.name: found for found in find_recordings(path).recordings}
+    found = find_recordings(path)
+    recordings = {one.name: one for one in found.recordings}
     if table.form == SUBMISSION:
         refuse_shared_stems(recordings)
     place.check_writable()
     for one in outputs:
         one.check_writable()
-    with use_models(named):
-        listing, prediction = predict_soundscapes(
-            bundle,
-            path,
-            place,
-            weights=weights,
-            jobs=jobs,
-            backend=backend,
-            scheduler=scheduler,
-            show_progress=show_progress,
-        )
-        processed = prediction
-        if table.of_windows:
-            processed = apply_steps(prediction, steps, path, latitude=latitude, longitude=longitude, week=week)
-    errors = write_skipped(place.errors("predict"), listing.skipped)
-    listing.refuse_if_empty(hide_secrets(str(path)), errors)
-    source = TableSource(
-        prediction,
-        listing.folder,
-        thresholds,
-        merge,
-        read_origins(
-            (recordings[entry.recording] for entry in listing.recordings if entry.recording in recordings), zone
-        )
-        if any(one.has_times for one in outputs)
-        else {},
-        top_frequency=find_top_frequency(recordings.values(), int(listing.identity.get("sample_rate", 0))),
+
+    def process(prediction: Prediction) -> Prediction:
+        return apply_steps(prediction, steps, path, latitude=latitude, longitude=longitude, week=week)
+
+    results = Results(
+        *(bundle, table, listed, recordings, wish),
+        process=process,
+        thresholds=thresholds,
+        merge=merge,
+        zone=zone,
+        folder=found.folder,
     )
-    detected = listed.write(source) if listed is not None else 0
-    source = replace(source, prediction=processed)
-    submission = None
-    if table.form == SUBMISSION:
-        lost = count_lost_windows(recordings, listing.skipped, WindowGrid(bundle.window, bundle.hop))
-        submission = _make_submission(bundle, processed, lost, wish)
-        write_submission(table.path, submission.table)
-        rows = len(submission.table)
-    else:
-        rows = table.write(source)
+    settings: dict[str, Any] = {
+        "weights": weights,
+        "jobs": jobs,
+        "backend": backend,
+        "scheduler": scheduler,
+        "show_progress": show_progress,
+    }
+    expected: Sequence[ExpectedRecording] = ()
+    inside = None
+    with use_models(named):
+        if budget is not None:
+            tell = tell_on_standard_error if show_progress else (lambda _: None)
+            listing, prediction, expected, inside = predict_within(
+                bundle, path, place, budget, results.write, tell=tell, **settings
+            )
+        else:
+            listing, prediction = predict_soundscapes(bundle, path, place, **settings)
+        errors = write_skipped(place.errors("predict"), listing.skipped)
+        if budget is None:
+            listing.refuse_if_empty(hide_secrets(str(path)), errors)
+        written = results.write(prediction, expected, listing.skipped)
     return PredictReport(
         output=table,
-        rows=rows,
+        rows=written.rows,
         detections=listed,
-        detected=detected,
+        detected=written.detected,
         model=model,
         bundle=bundle,
         postprocessing=steps if table.of_windows else Postprocessing(),
         listing=listing,
-        sample=submission.match if submission is not None else None,
-        lost_rows=submission.lost_rows if submission is not None else 0,
+        sample=written.match,
+        lost_rows=written.lost_rows,
         errors=errors,
         elapsed=time.monotonic() - started,
+        budget=inside,
     )
-
-
-@dataclass(frozen=True)
-class _Wish:
-    """What a submission is to look like, and be blended with."""
-
-    sample: pd.DataFrame | None
-    other: pd.DataFrame | None
-    other_path: str | Path | None
-    other_weight: float
-
-
-@dataclass(frozen=True)
-class _Submission:
-    table: pd.DataFrame
-    match: SampleMatch | None
-    lost_rows: int
-
-
-def _read_wish(
-    bundle: Bundle, table: Output, sample_path: str | Path | None, other_path: str | Path | None, other_weight: float
-) -> _Wish:
-    """Read what is given, and tell what can be told before the work is."""
-    for option, given in (("--sample-submission", sample_path), ("--blend-with", other_path)):
-        if given is not None and table.form != SUBMISSION:
-            raise InputError(
-                f"{option} is about a submission, and {table.path} is to be {table.form}. Leave one of them."
-            )
-    sample = read_scores(Path(sample_path)) if sample_path is not None else None
-    other = read_scores(Path(other_path)) if other_path is not None else None
-    if other is not None:
-        columns = sample.columns if sample is not None else ["row_id", *bundle.labels]
-        _refuse_other_names(other_path, "column", columns, other.columns)
-        if sample is not None:
-            _refuse_other_names(other_path, "row", sample["row_id"], other["row_id"])
-    check_number("The weight of the other submission", other_weight, above=0, below=1)
-    return _Wish(sample, other, other_path, other_weight)
-
-
-def _make_submission(
-    bundle: Bundle, prediction: Prediction, lost: Sequence[EmbeddedRecording], wish: _Wish
-) -> _Submission:
-    """Make the rows that are asked for, or those of every soundscape; `lost` are such as could not be predicted."""
-    table = make_submission(
-        prediction.recordings,
-        prediction.probabilities,
-        prediction.labels,
-        window=prediction.window,
-        hop=prediction.hop,
-    )
-    match, lost_rows = None, 0
-    if wish.sample is not None:
-        match = match_sample(table, wish.sample, bundle.shares.tolist())
-        table = match.table
-    elif lost:
-        lost_rows = sum(entry.windows for entry in lost)
-        shares = np.tile(bundle.shares, (lost_rows, 1))
-        filled = make_submission(lost, shares, prediction.labels, window=prediction.window, hop=prediction.hop)
-        table = pd.concat([table, filled], ignore_index=True)
-    if wish.other is not None:
-        _refuse_other_names(wish.other_path, "row", table["row_id"], wish.other["row_id"])
-        table = blend_by_rank([table, wish.other], [1 - wish.other_weight, wish.other_weight])
-    return _Submission(table, match, lost_rows)
 
 
 def _refuse_recordings(*paths: str | Path | None) -> None:
@@ -351,14 +288,3 @@ def _choose_thresholds(
             "--min-confidence, or fit it with --cv, on classes that have several recordings."
         )
     return None
-
-
-def _refuse_other_names(path: str | Path | None, what: str, expected: Iterable[str], found: Iterable[str]) -> None:
-    ours, theirs = dict.fromkeys(expected), dict.fromkeys(found)
-    for name in (*ours, *theirs):
-        if name not in theirs or name not in ours:
-            raise InputError(
-                f"{path} {'has' if name in theirs else 'lacks'} the {what} {name!r}, and the prediction "
-                f"{'lacks' if name in theirs else 'has'} it. Blend submissions for the same rows and classes; with "
-                "--sample-submission the prediction has those of the sample."
-            )

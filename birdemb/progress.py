@@ -10,10 +10,15 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "tell_on_standard_error"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_BARS = 0.1
+
+
+def tell_on_standard_error(line: str) -> None:
+    """Write a line on standard error, above a bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
 
 
 class Progress:

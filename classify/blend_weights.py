@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from birdemb.classify.platt import smooth_shares
 
-__all__ = ["choose_best", "climb", "fit_nnls", "fit_stack", "pick_rows", "spread_weights"]
+__all__ = ["choose_best", "climb", "fit_nnls", "fit_stack", "keep_weights", "pick_rows", "spread_weights"]
 
 PULL = 16.0
 """How strongly weights are drawn towards equal ones, in positive groups."""
@@ -230,3 +230,27 @@ def climb(members: _Array, measure: Callable[[_Array], _Array], useful: _Flags, 
         copies, reached = reachable[best], values[best]
     weights: _Array = copies / copies.sum()
     return weights
+
+
+def keep_weights(weights: _Array, kept: Sequence[int]) -> _Array:
+    """Give some members the weights of all: in each class as much together as all had, in the proportions they had.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (members, classes), float64
+    kept : sequence of int
+        At least one member. Those that weigh nothing together in a class are given equal weights there.
+
+    Returns
+    -------
+    ndarray of shape (kept members, classes), float64
+
+    Examples
+    --------
+    >>> keep_weights(np.array([[0.5, 0.0], [0.3, 0.0], [0.2, 1.0]]), [0, 1]).round(3).tolist()
+    [[0.625, 0.5], [0.375, 0.5]]
+    """
+    some = weights[list(kept)]
+    shares = np.where(some.sum(axis=0) > 0, some, 1.0)
+    kept_weights: _Array = shares / shares.sum(axis=0) * weights.sum(axis=0)
+    return kept_weights

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from birdemb.classify.blend_weights import keep_weights
 from birdemb.classify.blending import Blend
 from birdemb.classify.calibration import Calibration
 from birdemb.classify.head import MultiLabelHead
@@ -161,6 +162,26 @@ class Ensemble:
     def needs_whole_table(self) -> bool:
         """Whether windows cannot be blended a part at a time, as their ranks are those among all of them."""
         return self.blend.method == "ranks"
+
+    def keep(self, members: Sequence[int]) -> Ensemble:
+        """Give an ensemble of some of the heads.
+
+        What the others weighed in a class is shared among those by what they weigh there; calibration and thresholds
+        remain what was learnt for all together.
+
+        Parameters
+        ----------
+        members : sequence of int
+            Their numbers; at least one, none twice.
+
+        Returns
+        -------
+        Ensemble
+        """
+        if list(members) == list(range(len(self.members))):
+            return self
+        blend = Blend(self.blend.method, keep_weights(self.blend.weights, members))
+        return replace(self, members=tuple(self.members[member] for member in members), blend=blend)
 
     def set_jobs(self, jobs: int) -> None:
         """Let each head work with so many threads."""

@@ -107,3 +107,11 @@ def test_postprocessing_tells_what_each_step_gains(recordings, script, tmp_path)
     assert "chosen on 4 groups of soundscapes" in said
     assert "chosen on 12 groups of soundscapes" in said
     assert said.count("scale=0.4,smooth=0.1") == 2
+
+
+@pytest.mark.slow
+def test_budget_times_a_competition_and_compares_windows_in_between(recordings, script, birdnet_weights, tmp_path):
+    said = run("budget.py", "--data", recordings, "--make-soundscapes", script, "--work", tmp_path / "work",
+               "--soundscapes", 2, "--mixed", 2)  # fmt: skip
+    for part in ("without a budget", "within 90m", "24 of 24 rows predicted", "of workers", "with those in between"):
+        assert part in said

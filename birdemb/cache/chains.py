@@ -47,7 +47,8 @@ def choose_parts(parts: Iterable[Placed]) -> list[Placed] | None:
 
 def choose_first_parts(parts: Iterable[Placed]) -> list[Placed]:
     """Choose parts that follow each other from a recording's first window on, for as long as there is one that does."""
-    chosen, reached = [], 0
+    chosen: list[Placed] = []
+    reached = 0
     for placed in sorted(parts, key=_order):
         if placed.part.first_window == reached and not (chosen and chosen[-1].part.last):
             chosen.append(placed)

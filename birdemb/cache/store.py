@@ -99,7 +99,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, root: Path, identity: dict[str, Any]) -> None:
-        folder = root / f"{identity['encoder']}-{hash_json(identity)[:16]}"
+        folder = self.place_of(root, identity)
         form = Form.of(identity)
         path = folder / "identity.json"
         if not path.exists():
@@ -112,6 +112,11 @@ class EmbeddingCache:
                 advice="Delete that folder and run `birdemb embed` again.",
             )
         self._open(folder, identity, form)
+
+    @staticmethod
+    def place_of(root: Path, identity: dict[str, Any]) -> Path:
+        """Give the folder of an identity, whether or not it is there."""
+        return root / f"{identity['encoder']}-{hash_json(identity)[:16]}"
 
     @classmethod
     def at(cls, folder: Path) -> Self:
