@@ -187,7 +187,15 @@ def test_durations_without_a_start_are_those_of_recordings(tmp_path):
 
 
 def test_offsets_end_only_what_has_an_onset(tmp_path):
-    assert rows(read(tmp_path, "file,label,start,offset_s\na.wav,Wren,1,2\n"))[0][1:3] == (1, None)
+    with pytest.raises(InputError, match="no column for the end or duration"):
+        read(tmp_path, "file,label,start,offset_s\na.wav,Wren,1,2\n")
+
+
+@pytest.mark.parametrize(("column", "lacking"), [("start", "end or duration"), ("end", "start")])
+def test_times_without_another_are_refused(tmp_path, column, lacking):
+    with pytest.raises(InputError, match=f"in '{column}', but have no column for the {lacking}"):
+        read(tmp_path, f"file,{column},label\na.wav,1.5,Wren\n")
+    assert rows(read(tmp_path, f"file,{column},label\na.wav,,Wren\n")) == [("a.wav", None, None, "Wren", "present")]
 
 
 def test_table_without_recordings_is_about_the_one_it_is_named_after(tmp_path):

@@ -26,6 +26,8 @@ _NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _EXCEL = re.compile(r"sep=([;,\t])\r?\n", re.IGNORECASE)
 """The first line that Excel understands, and writes on wish, to tell the separator."""
 _PARQUET = b"PAR1"
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How workbooks of Excel and LibreOffice begin, the new and the old ones."""
 _SHOWN = 40
 """Letters of a cell that a message has at most."""
 
@@ -111,6 +113,10 @@ def read_text(source: Path) -> Text:
         If the file cannot be opened, is empty, or is no text.
     """
     content = _read_bytes(source)
+    if content.startswith(_WORKBOOKS):
+        raise InputError(
+            f"The labels {source} are a workbook or an archive. Save the sheet that has them as CSV in UTF-8."
+        )
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     notes: tuple[str, ...] = ()
     try:

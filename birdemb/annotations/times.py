@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from birdemb.annotations.text_files import Cells, show
 from birdemb.errors import InputError
 
-__all__ = ["Stretches", "measure_stretches", "read_numbers"]
+__all__ = ["Stretches", "explain_times", "measure_stretches", "read_numbers"]
 
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _MAY_BE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
@@ -123,9 +123,10 @@ def measure_stretches(
     Raises
     ------
     InputError
-        If numbers may be read in two ways: see `read_numbers`.
+        If there is a start or an end alone, or numbers may be read in two ways: see `read_numbers`.
     """
     used = [name for name in (start, end, duration) if name is not None]
+    _check_both(table, start, end or duration)
     values = read_numbers(table, used)
     rows = len(table.cells)
     unknown = np.full(rows, np.nan)
@@ -134,10 +135,8 @@ def measure_stretches(
     reasons = np.full(rows, "", object)
     empty = np.ones(rows, bool)
     for name in used:
-        text = table.take(name)
-        empty &= text == ""
-        _explain(reasons, ~np.isfinite(values[name]), name, text, "{name} is {text}, which is no number of seconds")
-        _explain(reasons, values[name] < 0, name, text, "{name} is {text}, before the recording begins")
+        empty &= table.take(name) == ""
+        explain_times(table, name, values[name], reasons)
     if end is None and duration is not None:
         last = np.round(first + values[duration], _DIGITS)
     before = last < first
@@ -149,8 +148,34 @@ def measure_stretches(
     return Stretches(np.where(empty, np.nan, first), np.where(empty, np.nan, last), reasons)
 
 
-def _explain(
-    reasons: NDArray[np.object_], wrong: NDArray[np.bool_], name: str, text: NDArray[np.object_], sentence: str
-) -> None:
-    for row in np.flatnonzero(wrong & (reasons == "")):
-        reasons[row] = sentence.format(name=name, text=show(text[row]))
+def _check_both(table: Cells, start: str | None, end: str | None) -> None:
+    """Refuse times without another: nobody could tell how long the annotations are."""
+    alone = start or end
+    if alone is not None and not (start and end) and (table.take(alone) != "").any():
+        which, lacking = ("start", "end or duration") if start else ("end", "start")
+        raise InputError(
+            f"The labels {table.source} tell the {which} of annotations in {alone!r}, but have no column for the "
+            f"{lacking}. Add one, or rename {alone!r} if it is something else."
+        )
+
+
+def explain_times(table: Cells, name: str, values: NDArray[np.float64], reasons: NDArray[np.object_]) -> None:
+    """Tell of times that are no numbers, or before the recording's beginning.
+
+    Parameters
+    ----------
+    table : Cells
+    name : str
+        The column.
+    values : ndarray of shape (rows,), float64
+        Its numbers, NaN where there is none.
+    reasons : ndarray of shape (rows,), object
+        Why rows cannot be used; those that have no reason yet may get one.
+    """
+    text = table.take(name)
+    for wrong, why in (
+        (~np.isfinite(values), "which is no number of seconds and no hours:minutes:seconds"),
+        (values < 0, "before the recording begins"),
+    ):
+        for row in np.flatnonzero(wrong & (reasons == "")):
+            reasons[row] = f"{name} is {show(text[row])}, {why}"
