@@ -108,6 +108,7 @@ def check_labels(
         columns=columns,
         minimum_confidence=minimum_confidence,
         unannotated=unannotated,
+        folder=listing.folder,
     )
     report = report_labels(
         read,

@@ -123,6 +123,7 @@ def read_labels(
     columns: Mapping[str, str] | None = None,
     minimum_confidence: float = 0.0,
     unannotated: str = "absent",
+    folder: str = "",
 ) -> Labels:
     """Read the labels of recordings.
 
@@ -144,6 +145,8 @@ def read_labels(
         What is said of a window that no annotation reaches, in a recording whose annotations have times and are not
         known to be complete. Within the annotated part of complete ones every class that is not named is absent, and
         beyond it unknown.
+    folder : str
+        Where the recordings are, which tells recordings of one name in different folders apart.
 
     Returns
     -------
@@ -174,6 +177,7 @@ def read_labels(
         [source.folders[annotations.source] for annotations in files],
         {entry.recording: entry.seconds for entry in recordings},
         [entry.recording for entry in skipped],
+        top=folder,
     )
     problems += _list_problems(rows)
     used = rows.used
@@ -283,30 +287,30 @@ def _nothing_labelled(rows: LabelRows, names: Sequence[str], what: str) -> Input
 
 
 def _complete(used: pd.DataFrame, files: Sequence[Annotations], unannotated: str) -> pd.DataFrame:
-    """Make the rows that say what is in windows that no annotation reaches.
+    """Make the rows that say what is in windows of which annotations say nothing.
 
-    Where a file is complete, nothing is from the first of its annotations of a recording to the end of the last;
-    where it is not, nothing is in the recording, if `unannotated` says so.
+    Where a file is complete, nothing else is in the stretches of its annotations, nor between them where it has only
+    what was found; where it is not, nothing is in the recording, if `unannotated` says so.
     """
     timed = used[(used["start"].notna() | used["end"].notna()).to_numpy()]
-    complete = np.array([file.complete for file in files], np.bool_)[timed["file"].to_numpy(np.int64)]
-    spans: dict[tuple[int, str], tuple[float, float]] = {}
-    open_ended = timed[complete]
-    for file, name, start, end in zip(
-        open_ended["file"],
-        open_ended["recording"],
-        open_ended["start"].fillna(-np.inf),
-        open_ended["end"].fillna(np.inf),
-        strict=True,
+    spans: dict[tuple[int, str, int], tuple[float, float]] = {}
+    others: dict[str, None] = {}
+    for row, (file, name, start, end) in enumerate(
+        zip(timed["file"], timed["recording"], timed["start"], timed["end"], strict=True)
     ):
-        first, last = spans.get((file, name), (start, end))
-        spans[file, name] = min(first, start), max(last, end)
-    rows: list[tuple[str, float, float]] = [
-        (name, start if np.isfinite(start) else np.nan, end if np.isfinite(end) else np.nan)
-        for (_, name), (start, end) in spans.items()
-    ]
-    if unannotated == "absent":
-        rows += [(name, np.nan, np.nan) for name in dict.fromkeys(timed["recording"][~complete])]
+        if files[file].complete:
+            # One span for all annotations of a recording, or one for each.
+            key = (file, name, 0 if files[file].only_found else row)
+            first, last = spans.get(key, (start, end))
+            # A missing time is the recording's very start or very end, and so comes before and behind all others.
+            spans[key] = (
+                start if np.isnan(start) else first if np.isnan(first) else min(first, start),
+                end if np.isnan(end) else last if np.isnan(last) else max(last, end),
+            )
+        elif unannotated == "absent":
+            others[name] = None
+    rows = [(name, start, end) for (_, name, _), (start, end) in spans.items()]
+    rows += [(name, np.nan, np.nan) for name in others]
     return pd.DataFrame(
         [(name, start, end, "", "absent", 1.0) for name, start, end in rows], columns=_COLUMNS, dtype=object
     )

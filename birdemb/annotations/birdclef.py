@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from birdemb.annotations.rows import Draft, Labels, make_annotations, split_labels, split_list
-from birdemb.annotations.table import Annotations
+from birdemb.annotations.table import NOTHING, Annotations
 from birdemb.annotations.text_files import Cells, show
 from birdemb.annotations.times import Stretches, measure_stretches
 from birdemb.label_table import split_secondary
@@ -102,7 +102,8 @@ def read_soundscape_labels(table: Cells, *, class_column: str | None = None) -> 
     Returns
     -------
     Annotations
-        Complete: what a stretch does not name is absent from it. Recordings of row ids are named by what is before
+        Complete: what a stretch does not name is absent from it; and where none is labelled as ``nocall``, stretches
+        without a call are left out. Recordings of row ids are named by what is before
         the second, which in 2021 is the beginning of a file's name (``7019_COR`` for ``7019_COR_20190904.ogg``).
     """
     column = class_column or table.find("birds", "primary_label", "labels") or ""
@@ -118,13 +119,15 @@ def read_soundscape_labels(table: Cells, *, class_column: str | None = None) -> 
         filename, stretches = table.take(name or ""), measure_stretches(table, start, end)
         stretches.reasons[(filename == "") & (stretches.reasons == "")] = f"{name} is empty"
         used = [name, start, end, column]
+    labels = _split_codes(table.take(column))
     draft = Draft(
         form="BirdCLEF table of soundscapes",
         filename=filename,
         stretches=stretches,
-        labels=[_split_codes(table.take(column))],
+        labels=[labels],
         used=used,
         complete=True,
+        only_found=NOTHING.isdisjoint(label.casefold() for label in set(labels.name)),
         notes=notes,
         class_column=column,
     )

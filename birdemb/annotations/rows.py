@@ -62,7 +62,7 @@ class Draft:
     used : collection of str
         Columns that are told by the annotations themselves, and so are no extras.
     weight : ndarray of shape (rows,), float64, optional
-    complete, beside : bool
+    complete, only_found, beside : bool
         As in `Annotations`.
     notes : tuple of str
     class_column : str
@@ -80,6 +80,7 @@ class Draft:
     used: Sequence[str | None]
     weight: NDArray[np.float64] | None = None
     complete: bool = False
+    only_found: bool = False
     beside: bool = False
     notes: tuple[str, ...] = ()
     class_column: str = ""
@@ -137,6 +138,7 @@ def make_annotations(table: Cells, draft: Draft) -> Annotations:
         extras=extras[first].reset_index(drop=True),
         left_out=left_out,
         complete=draft.complete,
+        only_found=draft.only_found,
         beside=draft.beside,
         notes=table.notes + draft.notes + (() if first.all() else (f"{_count(~first)} the same as another.",)),
     )

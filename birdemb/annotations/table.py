@@ -59,6 +59,9 @@ class Annotations:
         Whether somebody has listed every class of interest in each stretch (or recording, where a row has no times)
         that has a row here, so that a class that no row names there is absent. Otherwise a row speaks of its own
         class alone, as the labels of a focal recording or a single Raven selection do.
+    only_found : bool
+        Whether a complete file leaves out the stretches in which nobody found anything, so that every class is absent
+        from what lies between its rows of a recording, too. Otherwise nobody has listened there.
     beside : bool
         Whether the file names no recording, so that `filename` is the beginning of its own name, and is meant to be
         looked for in its own folder first.
@@ -72,5 +75,6 @@ class Annotations:
     extras: pd.DataFrame
     left_out: tuple[tuple[int, str], ...] = ()
     complete: bool = False
+    only_found: bool = False
     beside: bool = False
     notes: tuple[str, ...] = ()
