@@ -154,7 +154,7 @@ def _choose_table(tables: Sequence[Path], recordings: Sequence[str]) -> Path | N
     find = RecordingFinder(recordings)
     for table in tables:
         try:
-            names = dict.fromkeys(read_annotations(table).table["filename"])
+            names = dict.fromkeys(read_annotations(table).columns["filename"])
         except InputError:
             continue
         if any(find.matches(name) for name in names):

@@ -10,7 +10,7 @@ from itertools import pairwise, takewhile
 import numpy as np
 import pandas as pd
 
-from birdemb.annotations.table import Annotations
+from birdemb.annotations.table import COLUMNS, Annotations, make_frame
 from birdemb.errors import InputError
 from birdemb.label_table import RecordingFinder
 
@@ -84,8 +84,8 @@ def match_rows(
     -------
     LabelRows
     """
-    table = pd.concat([file.table for file in files], ignore_index=True)
-    table["file"] = np.repeat(np.arange(len(files)), [len(file.table) for file in files])
+    table = make_frame({name: np.concatenate([file.columns[name] for file in files]) for name in COLUMNS})
+    table["file"] = np.repeat(np.arange(len(files)), [file.rows for file in files])
     find = RecordingFinder([*seconds, *unusable])
     # A file has few names and many rows.
     pairs = list(zip(table["file"].tolist(), table["filename"].tolist(), strict=True))

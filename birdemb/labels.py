@@ -33,7 +33,7 @@ from birdemb.errors import InputError
 from birdemb.groups import RecordingGroups, group_recordings
 from birdemb.label_files import LabelFiles, collect_labels, find_labels, read_files
 from birdemb.label_rows import MISSING, UNUSABLE, LabelRows, match_rows
-from birdemb.label_table import describe_recordings, keep_descriptions
+from birdemb.label_table import DESCRIPTIONS, describe_recordings
 from birdemb.label_windows import MINIMUM_OVERLAP, SECONDARY_RULES, WindowLabels, label_windows
 from birdemb.listing import EmbeddedRecording, SkippedRecording
 from birdemb.ratings import limit_recordings, weight_by_rating
@@ -143,8 +143,8 @@ def read_labels(
         Labels below it are unknown, where a file tells how sure they are.
     unannotated : "absent" or "unknown"
         What is said of a window that no annotation reaches, in a recording whose annotations have times and are not
-        known to be complete. Within the annotated part of complete ones every class that is not named is absent, and
-        beyond it unknown.
+        known to be complete. Within the annotated parts of complete ones every class that is not named is absent, and
+        beyond them unknown.
     folder : str
         Where the recordings are, which tells recordings of one name in different folders apart.
 
@@ -198,7 +198,7 @@ def read_labels(
         what,
         tuple(problems),
         _describe(rows),
-        columns=tuple(map(str, rows.files[0].extras.columns)),
+        columns=tuple(map(str, rows.files[0].extras)),
         files=source.paths,
         passed_over=source.passed_over,
         rows=rows,
@@ -228,16 +228,12 @@ def _read_folders(names: Sequence[str], passed_over: tuple[str, ...]) -> Labels:
 
 def _say_nothing(file: Annotations) -> Annotations:
     """Let a file about one recording, in which nothing was found, say that nothing is there."""
-    if len(file.table) or file.left_out or not (file.beside or file.form.startswith("Raven")):
+    if file.rows or file.left_out or not (file.beside or file.form.startswith("Raven")):
         return file
     row = (name_recording(file.source), np.nan, np.nan, "", "absent", 1.0, 1)
-    table = pd.DataFrame([row], columns=list(COLUMNS), dtype=object)
-    return replace(
-        file,
-        table=table.astype({"start": np.float64, "end": np.float64, "weight": np.float64, "line": np.int64}),
-        extras=pd.DataFrame("", index=[0], columns=file.extras.columns),
-        beside=True,
-    )
+    columns = {name: np.array([cell], kind) for (name, kind), cell in zip(COLUMNS.items(), row, strict=True)}
+    extras = {name: np.array([""], object) for name in file.extras}
+    return replace(file, columns=columns, extras=extras, beside=True)
 
 
 def _list_problems(rows: LabelRows) -> list[SkippedRecording]:
@@ -320,8 +316,13 @@ def _describe(rows: LabelRows) -> pd.DataFrame:
     """Gather what files of labels say of each recording beside its labels."""
     # A row of a file may be several here: its primary and its secondary labels.
     first = ~rows.table.duplicated(["file", "line"]).to_numpy()
-    extras = pd.concat([keep_descriptions(file.extras) for file in rows.files], ignore_index=True).fillna("")
-    described = pd.concat([rows.table[["filename", "line", "file", "recording", "left_out"]], extras], axis=1)[first]
+    told = {name: None for file in rows.files for name in file.extras if name in DESCRIPTIONS}
+    described = rows.table[["filename", "line", "file", "recording", "left_out"]].assign(
+        **{
+            name: np.concatenate([file.extras.get(name, np.full(file.rows, "", object)) for file in rows.files])
+            for name in told
+        }
+    )[first]
     described["source"] = [str(rows.files[index].source) for index in described["file"]]
     of_rows = zip(described["recording"], described["left_out"], strict=True)
     return describe_recordings(described, [name if left_out == "" else None for name, left_out in of_rows])

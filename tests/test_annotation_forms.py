@@ -25,7 +25,7 @@ def test_samples_are_recognised_and_read(tmp_path, name):
     assert rows(annotations)[0] == first
     assert annotations.left_out == ()
     assert annotations.beside == (first[0] == "dawn")
-    assert len(annotations.extras) == len(annotations.table)
+    assert {len(cells) for cells in annotations.extras.values()} <= {len(annotations.table)}
     assert form.startswith(recognise(tmp_path / name))
 
 

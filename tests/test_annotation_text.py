@@ -109,7 +109,7 @@ def test_lines_are_those_of_an_editor(tmp_path):
 
 def test_name_of_a_column_may_have_line_breaks(tmp_path):
     annotations = read(tmp_path, '"what;\nsaid";file;label\nx;a.wav;Wren\n')
-    assert annotations.extras.to_dict("list") == {"what;\nsaid": ["x"]}
+    assert {name: cells.tolist() for name, cells in annotations.extras.items()} == {"what;\nsaid": ["x"]}
     assert lines(annotations) == [3]
 
 
@@ -122,7 +122,7 @@ def test_long_cells_are_shortened_in_reasons(tmp_path):
 
 def test_short_rows_are_filled_and_nameless_columns_dropped(tmp_path):
     annotations = read(tmp_path, ",file,label,note,\n0,a.wav,Wren\n1,b.wav,Wren,x,,\n")
-    assert annotations.extras.to_dict("list") == {"note": ["", "x"]}
+    assert {name: cells.tolist() for name, cells in annotations.extras.items()} == {"note": ["", "x"]}
 
 
 def test_annotations_have_the_columns_they_should(tmp_path):
@@ -215,5 +215,5 @@ def test_cells_come_back_with_their_lines(table, separator, ending):
         if any(cell.strip() for cell in row):
             expected.append((*(cell.strip() for cell in row), line))
     cells = read_cells(Text(Path("labels.csv"), text.getvalue()))
-    found = [(*row, line) for row, line in zip(cells.cells.itertuples(index=False), cells.lines, strict=True)]
+    found = [(*row, line) for row, line in zip(zip(*cells.cells.values(), strict=True), cells.lines, strict=True)]
     assert found == expected

@@ -157,12 +157,14 @@ def read_row_ids(table: Cells, column: str) -> tuple[NDArray[np.object_], Stretc
     stretches : Stretches
         The five seconds that end there.
     """
-    parts = table.cells[column].str.extract(f"^{_ROW_ID.pattern}$")
-    end = pd.to_numeric(parts["end"], errors="coerce").to_numpy(np.float64)
+    parts = [_ROW_ID.fullmatch(cell) for cell in table.take(column)]
+    end = np.array([float(part["end"]) if part else np.nan for part in parts], np.float64)
     reasons = np.full(len(end), "", object)
     for row in np.flatnonzero(~((end >= ROW_SECONDS) & np.isfinite(end))):
         reasons[row] = (
             f"{column} is {show(table.take(column)[row])}; expected a file stem, an underscore and the second in "
             f"which its {ROW_SECONDS:g} seconds end"
         )
-    return parts["stem"].fillna("").to_numpy(object), Stretches(end - ROW_SECONDS, end, reasons)
+    return np.array([part["stem"] if part else "" for part in parts], object), Stretches(
+        end - ROW_SECONDS, end, reasons
+    )

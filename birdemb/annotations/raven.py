@@ -75,7 +75,7 @@ def read_raven(table: Cells, *, class_column: str | None = None, minimum_confide
             "measurement in Raven and save the table again."
         )
     state, notes = doubt(table, table.find("Confidence", "Score"), minimum_confidence, stretches.reasons)
-    own_name = np.full(len(table.cells), name_recording(table.source), object)
+    own_name = np.full(table.rows, name_recording(table.source), object)
     filename = own_name if file is None else np.where(table.take(file) == "", own_name, table.take(file))
     draft = Draft(
         form="Raven selection table",
@@ -95,7 +95,7 @@ def read_raven(table: Cells, *, class_column: str | None = None, minimum_confide
 def _find_class_column(table: Cells) -> str:
     there = [column for name in CLASS_COLUMNS if (column := table.find(name)) is not None]
     filled = [column for column in there if (table.take(column) != "").any()]
-    if not there and len(table.cells):
+    if not there and table.rows:
         raise InputError(
             f"The selection table {table.source} has no column that is known to have the class, such as "
             f"{', '.join(CLASS_COLUMNS[:6])}; its columns are {', '.join(table.columns)}. Name the one that has it."

@@ -7,13 +7,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from birdemb.errors import InputError, MissingDependencyError
@@ -57,8 +56,9 @@ class Cells:
     Parameters
     ----------
     source : Path
-    cells : pandas.DataFrame
-        All as text without blanks around it; columns are named as in the file, without blanks around the names.
+    cells : dict of str to ndarray of shape (rows,), object
+        By column, all as text without blanks around it; columns are named as in the file, without blanks around the
+        names. No data frame: there may be thousands of files, of a few rows each.
     lines : ndarray of shape (rows,), int64
         The line on which each row begins, counted from 1; for Parquet the row, counted from 1.
     separator : str
@@ -68,15 +68,20 @@ class Cells:
     """
 
     source: Path
-    cells: pd.DataFrame
+    cells: Mapping[str, NDArray[np.object_]]
     lines: NDArray[np.int64]
     separator: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.lines)
+
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns, in order."""
-        return tuple(self.cells.columns)
+        return tuple(self.cells)
 
     @cached_property
     def _by_key(self) -> dict[str, str]:
@@ -91,7 +96,7 @@ class Cells:
 
     def take(self, name: str) -> NDArray[np.object_]:
         """Give the texts of a column."""
-        return self.cells[name].to_numpy(object)
+        return self.cells[name]
 
 
 def key_of(column: str) -> str:
@@ -308,13 +313,12 @@ def read_parquet(source: Path) -> Cells:
 def _make_cells(
     text: Text, header: Sequence[str], columns: Iterable[Sequence[str]], lines: Sequence[int], separator: str
 ) -> Cells:
-    cells: dict[str, list[str]] = {}
+    cells: dict[str, NDArray[np.object_]] = {}
     for name, column in zip(map(str.strip, header), columns, strict=True):
         # Without a name: what pandas writes its row numbers into, or cells behind a separator too many.
         if not name:
             continue
         if name in cells:
             raise InputError(f"The labels {text.source} have two columns {name!r}. Rename or delete one.")
-        cells[name] = list(map(str.strip, column))
-    frame = pd.DataFrame(cells, index=range(len(lines)), dtype=object)
-    return Cells(text.source, frame, np.fromiter(lines, np.int64, len(lines)), separator, text.notes)
+        cells[name] = np.array(list(map(str.strip, column)), object)
+    return Cells(text.source, cells, np.fromiter(lines, np.int64, len(lines)), separator, text.notes)
