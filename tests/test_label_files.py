@@ -84,6 +84,13 @@ def test_what_is_no_file_of_labels_leaves_the_folders_as_classes(tmp_path):
     assert labels.passed_over == ("2 files such as 1.txt beside the recordings, which are no labels",)
 
 
+def test_labels_beside_recordings_that_cannot_be_used_do_not_leave_the_folders_as_classes(tmp_path):
+    files = {"a/1.txt": "Recorded at dawn.", "a/2.txt": "1,5\t2\twren\n2.5\t3\twren\n"}
+    found = find_labels(write(tmp_path, files), NAMES)
+    with pytest.raises(InputError, match=r"2\.txt have the number '1,5' .* a decimal comma and a point"):
+        read_labels(found, embedded(*NAMES))
+
+
 def test_a_broken_file_among_others_is_listed(tmp_path):
     found = find_labels(write(tmp_path, {"a/1.txt": "1\t2\twren\n", "a/2.txt": "nothing of the kind"}), NAMES)
     labels = read_labels(found, embedded(*NAMES))

@@ -138,7 +138,7 @@ def _split_codes(texts: NDArray[np.object_]) -> Labels:
     """Split at semicolons; at blanks only where every name of the column is a code, which has none in it."""
     unique = pd.unique(texts)
     words = [word for cell in unique if not cell.startswith("[") for word in re.split(r"[;\s]+", cell) if word]
-    separators = "; \t" if all(map(_CODE.fullmatch, words)) else ";"
+    separators = "; \t" if all(_CODE.fullmatch(word) or word.casefold() in NOTHING for word in words) else ";"
     return split_labels(texts, lambda cell: split_list(cell, separators))
 
 

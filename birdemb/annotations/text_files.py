@@ -27,6 +27,8 @@ _EXCEL = re.compile(r"sep=([;,\t])\r?\n", re.IGNORECASE)
 _PARQUET = b"PAR1"
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """How workbooks of Excel and LibreOffice begin, the new and the old ones."""
+_WHOLE = 2.0**53
+"""Below it floating-point numbers hold every whole number."""
 _SHOWN = 40
 """Letters of a cell that a message has at most."""
 
@@ -272,6 +274,9 @@ def _write_cell(value: object) -> str:
     """Write a value as the text that a cell of a CSV table would have."""
     if value is None or value != value:
         return ""
+    # Numbers of classes beside a missing one: what pandas writes as 1139490.0 was 1139490.
+    if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE:
+        return str(int(value))
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
