@@ -142,7 +142,7 @@ def embed_recordings(
         place.remember_card(run.card.name, run.card.place)
     labels, problem = None, ""
     try:
-        labels = read_labels(source, listing.recordings, listing.skipped)
+        labels = read_labels(source, listing.recordings, listing.skipped, folder=listing.folder)
     except InputError as error:
         problem = str(error)
     return EmbedReport(run, listing, labels, problem, errors)

@@ -88,9 +88,9 @@ def check_labels(
         raise InputError(f"The minimum overlap is {minimum_overlap:g} s. Expected more than 0, such as 0.5.")
     place = Workspace(Path(workspace))
     listing = place.last_listing() if path is None else None
-    usual = listing.identity if listing is not None else {"window": window or 5.0}
+    usual = (listing or _find_listing(place, path)).identity
     length = float(usual["window"]) if window is None else window
-    distance = hop if hop is not None else float(usual.get("hop", length)) if window is None else length
+    distance = hop if hop is not None else float(usual["hop"]) if window is None else length
     grid = WindowGrid(length, distance)
     for file in (place.errors("labels"), output):
         if file is not None:
@@ -108,6 +108,7 @@ def check_labels(
         columns=columns,
         minimum_confidence=minimum_confidence,
         unannotated=unannotated,
+        folder=listing.folder,
     )
     report = report_labels(
         read,
@@ -123,6 +124,16 @@ def check_labels(
             report.rows.to_csv(temporary, index=False, encoding="utf-8", errors="backslashreplace")
     problems = (*listing.skipped, *read.problems)
     return LabelCheck(listing, report, problems, write_skipped(place.errors("labels"), problems))
+
+
+def _find_listing(place: Workspace, path: str | Path | None) -> Listing:
+    """Give what was embedded last, if that is what lies there, and else a listing of nothing in usual windows."""
+    if place.listing.is_file():
+        listing = place.last_listing()
+        if listing.folder == (str(path) if "://" in str(path) else str(Path(str(path)).resolve())):
+            return listing
+    usual = WindowGrid()
+    return Listing("", {"window": usual.window, "hop": usual.hop}, [], [])
 
 
 def measure_recordings(path: str | Path, grid: WindowGrid) -> Listing:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from birdemb.annotations.recognition import read_annotations
+from birdemb.annotations.recognition import read_annotations, recognise
 from birdemb.annotations.table import Annotations
 from birdemb.errors import InputError
 from birdemb.label_table import RecordingFinder
@@ -154,7 +154,7 @@ def _choose_table(tables: Sequence[Path], recordings: Sequence[str]) -> Path | N
     find = RecordingFinder(recordings)
     for table in tables:
         try:
-            names = dict.fromkeys(read_annotations(table).table["filename"])
+            names = dict.fromkeys(read_annotations(table).columns["filename"])
         except InputError:
             continue
         if any(find.matches(name) for name in names):
@@ -248,7 +248,16 @@ def read_files(
     paths = tuple(annotations.source for annotations in read)
     passed_over = files.passed_over
     if errors and not read:
-        if not files.guessed:
-            raise errors[0]
+        known = next((place for place, path in enumerate(files.paths) if _is_of_labels(path)), None)
+        if not files.guessed or known is not None:
+            raise errors[known or 0]
         passed_over, problems = passed_over + _count_beside(files.paths, ", which are no labels"), []
     return read, replace(files, paths=paths, passed_over=passed_over), problems
+
+
+def _is_of_labels(path: Path) -> bool:
+    """Say whether a file has one of the known forms, even if nothing in it can be used."""
+    try:
+        return bool(recognise(path))
+    except InputError:
+        return False

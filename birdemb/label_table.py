@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from birdemb.errors import InputError
 
-__all__ = ["BEST_RATING", "RecordingFinder", "describe_recordings", "keep_descriptions", "split_secondary"]
+__all__ = ["BEST_RATING", "DESCRIPTIONS", "RecordingFinder", "describe_recordings", "split_secondary"]
 
 BEST_RATING = 5.0
 """Of BirdCLEF's ratings, which come from xeno-canto."""
@@ -32,6 +32,9 @@ _TEXTS = {
     "url": ("url",),
 }
 """What is kept of a recording, and from which columns, the first that says something before the others."""
+
+DESCRIPTIONS = frozenset({"latitude", "longitude", "rating"}.union(*_TEXTS.values()))
+"""The columns of tables of labels that `describe_recordings` reads."""
 
 
 class RecordingFinder:
@@ -131,12 +134,6 @@ def split_secondary(text: str) -> list[str]:
     quoted = _QUOTED.findall(text) if text.strip().startswith("[") else []
     names = [double or single for double, single in quoted] or re.split(r"[;,\s]+", text.strip().strip("[]"))
     return [name.strip() for name in names if name.strip()]
-
-
-def keep_descriptions(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep those columns of a table of labels that `describe_recordings` reads."""
-    wanted = {"latitude", "longitude", "rating"}.union(*_TEXTS.values())
-    return table[[column for column in table.columns if column in wanted]]
 
 
 def describe_recordings(table: pd.DataFrame, recordings: Sequence[str | None]) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from birdemb.errors import InputError
 from birdemb.groups import RecordingGroups, group_recordings
 from birdemb.label_files import LabelFiles, collect_labels, find_labels, read_files
 from birdemb.label_rows import MISSING, UNUSABLE, LabelRows, match_rows
-from birdemb.label_table import describe_recordings, keep_descriptions
+from birdemb.label_table import DESCRIPTIONS, describe_recordings
 from birdemb.label_windows import MINIMUM_OVERLAP, SECONDARY_RULES, WindowLabels, label_windows
 from birdemb.listing import EmbeddedRecording, SkippedRecording
 from birdemb.ratings import limit_recordings, weight_by_rating
@@ -123,6 +123,7 @@ def read_labels(
     columns: Mapping[str, str] | None = None,
     minimum_confidence: float = 0.0,
     unannotated: str = "absent",
+    folder: str = "",
 ) -> Labels:
     """Read the labels of recordings.
 
@@ -142,8 +143,10 @@ def read_labels(
         Labels below it are unknown, where a file tells how sure they are.
     unannotated : "absent" or "unknown"
         What is said of a window that no annotation reaches, in a recording whose annotations have times and are not
-        known to be complete. Within the annotated part of complete ones every class that is not named is absent, and
-        beyond it unknown.
+        known to be complete. Within the annotated parts of complete ones every class that is not named is absent, and
+        beyond them unknown.
+    folder : str
+        Where the recordings are, which tells recordings of one name in different folders apart.
 
     Returns
     -------
@@ -174,6 +177,7 @@ def read_labels(
         [source.folders[annotations.source] for annotations in files],
         {entry.recording: entry.seconds for entry in recordings},
         [entry.recording for entry in skipped],
+        top=folder,
     )
     problems += _list_problems(rows)
     used = rows.used
@@ -194,7 +198,7 @@ def read_labels(
         what,
         tuple(problems),
         _describe(rows),
-        columns=tuple(map(str, rows.files[0].extras.columns)),
+        columns=tuple(map(str, rows.files[0].extras)),
         files=source.paths,
         passed_over=source.passed_over,
         rows=rows,
@@ -224,16 +228,12 @@ def _read_folders(names: Sequence[str], passed_over: tuple[str, ...]) -> Labels:
 
 def _say_nothing(file: Annotations) -> Annotations:
     """Let a file about one recording, in which nothing was found, say that nothing is there."""
-    if len(file.table) or file.left_out or not (file.beside or file.form.startswith("Raven")):
+    if file.rows or file.left_out or not (file.beside or file.form.startswith("Raven")):
         return file
     row = (name_recording(file.source), np.nan, np.nan, "", "absent", 1.0, 1)
-    table = pd.DataFrame([row], columns=list(COLUMNS), dtype=object)
-    return replace(
-        file,
-        table=table.astype({"start": np.float64, "end": np.float64, "weight": np.float64, "line": np.int64}),
-        extras=pd.DataFrame("", index=[0], columns=file.extras.columns),
-        beside=True,
-    )
+    columns = {name: np.array([cell], kind) for (name, kind), cell in zip(COLUMNS.items(), row, strict=True)}
+    extras = {name: np.array([""], object) for name in file.extras}
+    return replace(file, columns=columns, extras=extras, beside=True)
 
 
 def _list_problems(rows: LabelRows) -> list[SkippedRecording]:
@@ -283,30 +283,30 @@ def _nothing_labelled(rows: LabelRows, names: Sequence[str], what: str) -> Input
 
 
 def _complete(used: pd.DataFrame, files: Sequence[Annotations], unannotated: str) -> pd.DataFrame:
-    """Make the rows that say what is in windows that no annotation reaches.
+    """Make the rows that say what is in windows of which annotations say nothing.
 
-    Where a file is complete, nothing is from the first of its annotations of a recording to the end of the last;
-    where it is not, nothing is in the recording, if `unannotated` says so.
+    Where a file is complete, nothing else is in the stretches of its annotations, nor between them where it has only
+    what was found; where it is not, nothing is in the recording, if `unannotated` says so.
     """
     timed = used[(used["start"].notna() | used["end"].notna()).to_numpy()]
-    complete = np.array([file.complete for file in files], np.bool_)[timed["file"].to_numpy(np.int64)]
-    spans: dict[tuple[int, str], tuple[float, float]] = {}
-    open_ended = timed[complete]
-    for file, name, start, end in zip(
-        open_ended["file"],
-        open_ended["recording"],
-        open_ended["start"].fillna(-np.inf),
-        open_ended["end"].fillna(np.inf),
-        strict=True,
+    spans: dict[tuple[int, str, int], tuple[float, float]] = {}
+    others: dict[str, None] = {}
+    for row, (file, name, start, end) in enumerate(
+        zip(timed["file"], timed["recording"], timed["start"], timed["end"], strict=True)
     ):
-        first, last = spans.get((file, name), (start, end))
-        spans[file, name] = min(first, start), max(last, end)
-    rows: list[tuple[str, float, float]] = [
-        (name, start if np.isfinite(start) else np.nan, end if np.isfinite(end) else np.nan)
-        for (_, name), (start, end) in spans.items()
-    ]
-    if unannotated == "absent":
-        rows += [(name, np.nan, np.nan) for name in dict.fromkeys(timed["recording"][~complete])]
+        if files[file].complete:
+            # One span for all annotations of a recording, or one for each.
+            key = (file, name, 0 if files[file].only_found else row)
+            first, last = spans.get(key, (start, end))
+            # A missing time is the recording's very start or very end, and so comes before and behind all others.
+            spans[key] = (
+                start if np.isnan(start) else first if np.isnan(first) else min(first, start),
+                end if np.isnan(end) else last if np.isnan(last) else max(last, end),
+            )
+        elif unannotated == "absent":
+            others[name] = None
+    rows = [(name, start, end) for (_, name, _), (start, end) in spans.items()]
+    rows += [(name, np.nan, np.nan) for name in others]
     return pd.DataFrame(
         [(name, start, end, "", "absent", 1.0) for name, start, end in rows], columns=_COLUMNS, dtype=object
     )
@@ -316,8 +316,13 @@ def _describe(rows: LabelRows) -> pd.DataFrame:
     """Gather what files of labels say of each recording beside its labels."""
     # A row of a file may be several here: its primary and its secondary labels.
     first = ~rows.table.duplicated(["file", "line"]).to_numpy()
-    extras = pd.concat([keep_descriptions(file.extras) for file in rows.files], ignore_index=True).fillna("")
-    described = pd.concat([rows.table[["filename", "line", "file", "recording", "left_out"]], extras], axis=1)[first]
+    told = {name: None for file in rows.files for name in file.extras if name in DESCRIPTIONS}
+    described = rows.table[["filename", "line", "file", "recording", "left_out"]].assign(
+        **{
+            name: np.concatenate([file.extras.get(name, np.full(file.rows, "", object)) for file in rows.files])
+            for name in told
+        }
+    )[first]
     described["source"] = [str(rows.files[index].source) for index in described["file"]]
     of_rows = zip(described["recording"], described["left_out"], strict=True)
     return describe_recordings(described, [name if left_out == "" else None for name, left_out in of_rows])

@@ -75,7 +75,7 @@ def _print_sources(found: LabelCheck) -> None:
     files = report.labels.rows.files if report.labels.rows is not None else ()
     for file in files[:_SHOWN_FILES]:
         extent = ", complete: what it does not name is absent" if file.complete else ""
-        click.echo(f"    {printable(file.source.name)}: {file.form}, {count(len(file.table), 'row')}{extent}")
+        click.echo(f"    {printable(file.source.name)}: {file.form}, {count(file.rows, 'row')}{extent}")
         for note in file.notes:
             click.echo(f"      {printable(note)}")
     if len(files) > _SHOWN_FILES:

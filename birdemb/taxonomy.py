@@ -8,7 +8,6 @@ a class that may be two species stays unmatched, and the reason is told.
 
 from __future__ import annotations
 
-import csv
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from birdemb.annotations.text_files import read_cells, read_text
 from birdemb.errors import InputError
 from birdemb.synonyms import Synonyms, read_synonyms
 
@@ -206,24 +206,18 @@ def _name_label(label: str) -> ClassName:
 def _read_names(path: Path) -> dict[str, ClassName] | None:
     """Read the names of classes; None if the table has no columns for them."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, strict=True)
-            header = [cell.strip().casefold() for cell in next(rows, [])]
-            wanted = next((columns for columns in _COLUMNS if set(columns[:2]) <= set(header)), None)
-            if wanted is None:
-                return None
-            places = [header.index(column) if column in header else None for column in wanted]
-            cells = [_pick(row, places, len(header), path, rows.line_num) for row in rows if row]
-    except OSError as error:
-        raise InputError(f"The table of names {path} cannot be opened: {error.strerror or error}.") from error
-    except (UnicodeError, csv.Error) as error:
-        raise InputError(
-            f"The table of names {path} is no CSV table in UTF-8 ({error}). Save it as UTF-8, separated by commas."
-        ) from error
+        table = read_cells(read_text(path))
+    except InputError as error:
+        raise InputError(f"Names of classes cannot be read. {error}") from error
+    columns = {column.casefold(): column for column in reversed(table.columns)}
+    wanted = next((names for names in _COLUMNS if set(names[:2]) <= set(columns)), None)
+    if wanted is None:
+        return None
+    labels, *others = (table.take(columns[name]) if name in columns else [""] * len(table.lines) for name in wanted)
     scientific: defaultdict[str, set[str]] = defaultdict(set)
     common: defaultdict[str, set[str]] = defaultdict(set)
-    for label, *names in cells:
-        for found, name in zip((scientific, common), names, strict=True):
+    for found, names in zip((scientific, common), others, strict=True):
+        for label, name in zip(labels, names, strict=True):
             if label and name:
                 found[label].add(name)
     return {
@@ -231,15 +225,6 @@ def _read_names(path: Path) -> dict[str, ClassName] | None:
         for label, names in scientific.items()
         if len(names) == 1
     }
-
-
-def _pick(row: list[str], places: list[int | None], width: int, path: Path, line: int) -> list[str]:
-    if len(row) > width:
-        raise InputError(
-            f"The table of names {path} has {len(row)} cells in line {line} and {width} columns. "
-            "Put text that holds commas into double quotes."
-        )
-    return [row[place].strip() if place is not None and place < len(row) else "" for place in places]
 
 
 def match_classes(classes: Sequence[ClassName], own: Sequence[OwnClass], synonyms: Synonyms | None = None) -> Match:

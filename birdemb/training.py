@@ -166,6 +166,7 @@ def read_training_data(
         columns=rules.columns,
         minimum_confidence=rules.minimum_confidence,
         unannotated=rules.unannotated,
+        folder=listing.folder,
     )
     read = replace(read, problems=(*read.problems, *left_out))
     if rules.most is not None:

@@ -84,6 +84,11 @@ def test_blanks_part_codes_but_not_words_of_a_name(tmp_path):
     assert [name for name, _ in said(names)] == ["Turdus merula", "Parus major"]
 
 
+def test_blanks_part_codes_whatever_the_capitals_of_nocall(tmp_path):
+    annotations = read(tmp_path, "row_id,birds\nx_5,amecro wooduc\nx_10,NOCALL\n")
+    assert said(annotations) == [("amecro", "present"), ("wooduc", "present"), ("", "absent")]
+
+
 def test_rows_that_are_there_twice_count_once(tmp_path):
     # The table of 2026 has each row twice.
     row = "a.ogg,00:00:00,00:00:05,22961;23158\n"
@@ -187,7 +192,15 @@ def test_durations_without_a_start_are_those_of_recordings(tmp_path):
 
 
 def test_offsets_end_only_what_has_an_onset(tmp_path):
-    assert rows(read(tmp_path, "file,label,start,offset_s\na.wav,Wren,1,2\n"))[0][1:3] == (1, None)
+    with pytest.raises(InputError, match="no column for the end or duration"):
+        read(tmp_path, "file,label,start,offset_s\na.wav,Wren,1,2\n")
+
+
+@pytest.mark.parametrize(("column", "lacking"), [("start", "end or duration"), ("end", "start")])
+def test_times_without_another_are_refused(tmp_path, column, lacking):
+    with pytest.raises(InputError, match=f"in '{column}', but have no column for the {lacking}"):
+        read(tmp_path, f"file,{column},label\na.wav,1.5,Wren\n")
+    assert rows(read(tmp_path, f"file,{column},label\na.wav,,Wren\n")) == [("a.wav", None, None, "Wren", "present")]
 
 
 def test_table_without_recordings_is_about_the_one_it_is_named_after(tmp_path):
@@ -251,6 +264,15 @@ def test_metadata_of_hugging_face_is_read(tmp_path):
     assert said(read(tmp_path, "file_name,label,kind\na.wav,1,song\n", columns={"class": "kind"})) == [
         ("song", "present")
     ]
+
+
+def test_numbers_of_classes_stay_whole_beside_a_missing_one(tmp_path):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "labels.parquet"
+    pd.DataFrame({"file": ["a.wav", "b.wav"], "label": [1139490, None]}).to_parquet(path)
+    annotations = read_annotations(path)
+    assert said(annotations) == [("1139490", "present")]
+    assert annotations.left_out == ((2, "label names no class"),)
 
 
 def test_parquet_is_read_as_what_is_in_it(tmp_path):

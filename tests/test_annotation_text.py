@@ -65,6 +65,12 @@ def test_what_is_no_table_is_refused(tmp_path, content, message):
         read(tmp_path, content)
 
 
+@pytest.mark.parametrize("start", [b"PK\x03\x04\x14\0", b"\xd0\xcf\x11\xe0\xa1"])
+def test_workbooks_are_refused_with_what_to_do(tmp_path, start):
+    with pytest.raises(InputError, match=r"are a workbook or an archive\. Save the sheet that has them as CSV"):
+        read(tmp_path, start + bytes(range(256)), "labels.xlsx")
+
+
 def test_missing_file_and_folder_are_refused(tmp_path):
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(InputError, match="cannot be opened"):
@@ -103,18 +109,20 @@ def test_lines_are_those_of_an_editor(tmp_path):
 
 def test_name_of_a_column_may_have_line_breaks(tmp_path):
     annotations = read(tmp_path, '"what;\nsaid";file;label\nx;a.wav;Wren\n')
-    assert annotations.extras.to_dict("list") == {"what;\nsaid": ["x"]}
+    assert {name: cells.tolist() for name, cells in annotations.extras.items()} == {"what;\nsaid": ["x"]}
     assert lines(annotations) == [3]
 
 
 def test_long_cells_are_shortened_in_reasons(tmp_path):
     annotations = read(tmp_path, f"{HEADER}\na.wav,{'9' * 5000},1,Wren\na.wav,0,1,Wren\n")
-    assert annotations.left_out == ((2, f"start is '{'9' * 40}...', which is no number of seconds"),)
+    assert annotations.left_out == (
+        (2, f"start is '{'9' * 40}...', which is no number of seconds and no hours:minutes:seconds"),
+    )
 
 
 def test_short_rows_are_filled_and_nameless_columns_dropped(tmp_path):
     annotations = read(tmp_path, ",file,label,note,\n0,a.wav,Wren\n1,b.wav,Wren,x,,\n")
-    assert annotations.extras.to_dict("list") == {"note": ["", "x"]}
+    assert {name: cells.tolist() for name, cells in annotations.extras.items()} == {"note": ["", "x"]}
 
 
 def test_annotations_have_the_columns_they_should(tmp_path):
@@ -157,17 +165,17 @@ def test_decimal_commas_and_points_do_not_go_together(tmp_path):
 @pytest.mark.parametrize(
     ("start", "end", "reason"),
     [
-        ("nan", "1", "start is 'nan', which is no number of seconds"),
-        ("inf", "1", "start is 'inf', which is no number of seconds"),
-        ("0", "Infinity", "end is 'Infinity', which is no number of seconds"),
+        ("nan", "1", "start is 'nan', which is no number of seconds and no hours:minutes:seconds"),
+        ("inf", "1", "start is 'inf', which is no number of seconds and no hours:minutes:seconds"),
+        ("0", "Infinity", "end is 'Infinity', which is no number of seconds and no hours:minutes:seconds"),
         ("-1", "1", "start is '-1', before the recording begins"),
         ("2", "1", "end '1' is before start '2'"),
-        ("x", "1", "start is 'x', which is no number of seconds"),
-        ("", "1", "start is '', which is no number of seconds"),
-        ("0", "", "end is '', which is no number of seconds"),
-        ("0", "1:30", "end is '1:30', which is no number of seconds"),
-        ("0", "00:00:61", "end is '00:00:61', which is no number of seconds"),
-        ("0", "1,234.5", "end is '1,234.5', which is no number of seconds"),
+        ("x", "1", "start is 'x', which is no number of seconds and no hours:minutes:seconds"),
+        ("", "1", "start is '', which is no number of seconds and no hours:minutes:seconds"),
+        ("0", "", "end is '', which is no number of seconds and no hours:minutes:seconds"),
+        ("0", "1:30", "end is '1:30', which is no number of seconds and no hours:minutes:seconds"),
+        ("0", "00:00:61", "end is '00:00:61', which is no number of seconds and no hours:minutes:seconds"),
+        ("0", "1,234.5", "end is '1,234.5', which is no number of seconds and no hours:minutes:seconds"),
     ],
 )
 def test_impossible_times_leave_the_row_out(tmp_path, start, end, reason):
@@ -207,5 +215,5 @@ def test_cells_come_back_with_their_lines(table, separator, ending):
         if any(cell.strip() for cell in row):
             expected.append((*(cell.strip() for cell in row), line))
     cells = read_cells(Text(Path("labels.csv"), text.getvalue()))
-    found = [(*row, line) for row, line in zip(cells.cells.itertuples(index=False), cells.lines, strict=True)]
+    found = [(*row, line) for row, line in zip(zip(*cells.cells.values(), strict=True), cells.lines, strict=True)]
     assert found == expected

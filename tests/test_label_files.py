@@ -84,6 +84,13 @@ def test_what_is_no_file_of_labels_leaves_the_folders_as_classes(tmp_path):
     assert labels.passed_over == ("2 files such as 1.txt beside the recordings, which are no labels",)
 
 
+def test_labels_beside_recordings_that_cannot_be_used_do_not_leave_the_folders_as_classes(tmp_path):
+    files = {"a/1.txt": "Recorded at dawn.", "a/2.txt": "1,5\t2\twren\n2.5\t3\twren\n"}
+    found = find_labels(write(tmp_path, files), NAMES)
+    with pytest.raises(InputError, match=r"2\.txt have the number '1,5' .* a decimal comma and a point"):
+        read_labels(found, embedded(*NAMES))
+
+
 def test_a_broken_file_among_others_is_listed(tmp_path):
     found = find_labels(write(tmp_path, {"a/1.txt": "1\t2\twren\n", "a/2.txt": "nothing of the kind"}), NAMES)
     labels = read_labels(found, embedded(*NAMES))
@@ -200,3 +207,51 @@ def test_a_name_that_is_only_alike_is_none(tmp_path, filename):
     path = write(tmp_path, {"t.csv": table(f"{filename},wren,")}) / "t.csv"
     with pytest.raises(InputError, match="labels none of the 3 recordings"):
         read_labels(path, embedded("1_COR_dawn.wav", "night_1.wav", "1.wav"))
+
+
+SITES = ("site1/x.wav", "site2/x.wav")
+
+
+def used(labels):
+    table = labels.table[labels.table["state"] == "present"]
+    return list(zip(table["recording"], table["class"], strict=True))
+
+
+def test_a_table_of_all_sites_labels_the_one_that_was_taken(tmp_path):
+    path = write(tmp_path, {"t.csv": table("site1/x.wav,wren,", "site2/x.wav,robin,")}) / "t.csv"
+    labels = read_labels(path, embedded("x.wav"), folder="/data/site1")
+    assert used(labels) == [("x.wav", "wren")]
+    (problem,) = labels.problems
+    assert problem.recording == "site2/x.wav"
+    assert problem.reason == "t.csv names it, but 'x.wav' is 'site1/x.wav', which is in another folder"
+    assert used(read_labels(path, embedded(*SITES))) == [("site1/x.wav", "wren"), ("site2/x.wav", "robin")]
+
+
+def test_names_of_two_recordings_for_one_are_left_out(tmp_path):
+    lines = ("site1/x.wav,wren,", "site2/x.wav,robin,", "y.wav,wren,", "C:\\rec\\y.wav,robin,")
+    labels = read_labels(write(tmp_path, {"t.csv": table(*lines)}) / "t.csv", embedded("x.wav", "y.wav"))
+    assert used(labels) == [("y.wav", "robin"), ("y.wav", "wren")]
+    told = [problem.reason for problem in labels.problems if problem.recording in SITES]
+    assert len(told) == 2
+    assert all("'site1/x.wav' and 'site2/x.wav' may not both be 'x.wav'" in reason for reason in told)
+
+
+def test_names_of_several_machines_count_where_they_agree_as_far_with_the_folder(tmp_path):
+    lines = ("/home/ann/night/x.wav,wren,", "C:\\ben\\night\\x.wav,robin,")
+    path = write(tmp_path, {"t.csv": table(*lines)}) / "t.csv"
+    assert used(read_labels(path, embedded("night/x.wav"), folder="/data/ann")) == [("night/x.wav", "wren")]
+    assert len(used(read_labels(path, embedded("x.wav"), folder="/data/night"))) == 2
+
+
+@pytest.mark.parametrize("form", [RAVEN, RAVEN.replace("\n1", "\tBegin File\n1").replace("{}\n", "{}\tx.wav\n")])
+def test_files_of_labels_in_folders_are_about_the_recordings_in_these(tmp_path, form):
+    files = {
+        f"{site}/x.selections.txt": form.format(1, 2, name) for site, name in (("site1", "wren"), ("site2", "tit"))
+    }
+    folder = write(tmp_path / "raven", files)
+    assert used(read_labels(folder, embedded(*SITES))) == [("site1/x.wav", "wren"), ("site2/x.wav", "tit")]
+    # Of a site that was not taken nothing reaches another; whatever the folder that was taken.
+    assert used(read_labels(folder, embedded("site1/x.wav"))) == [("site1/x.wav", "wren")]
+    assert used(read_labels(folder, embedded("x.wav"), folder="/data/site2")) == [("x.wav", "tit")]
+    # Folders of people, who all annotated it.
+    assert used(read_labels(folder, embedded("x.wav"), folder="/data")) == [("x.wav", "tit"), ("x.wav", "wren")]

@@ -214,10 +214,12 @@ def test_no_annotation_is_lost_however_windows_lie():
         assert (together >= np.max(alone, axis=0)).all()
 
 
-def test_a_soundscape_labelled_in_full_is_unknown_beyond_its_labels(tmp_path):
+@pytest.mark.parametrize(("third", "known"), [("nocall", [0, 1, 0, 1, 0, 1, 0, 0]), ("wren", [0, 1, 1, 1, 1, 1, 0, 0])])
+def test_a_soundscape_labelled_in_full_is_unknown_where_nobody_listened(tmp_path, third, known):
+    # A table that has stretches without a call lists all to which somebody has listened.
     text = table(
         "a/1.ogg,00:00:05,00:00:10,wren;robin",
-        "a/1.ogg,00:00:15,00:00:20,nocall",
+        f"a/1.ogg,00:00:15,00:00:20,{third}",
         "a/1.ogg,00:00:25,00:00:30,robin",
         header="filename,start,end,primary_label",
     )
@@ -226,8 +228,18 @@ def test_a_soundscape_labelled_in_full_is_unknown_beyond_its_labels(tmp_path):
     labels = read_labels(tmp_path / "labels.csv", recordings)
     found = label_windows(labels, recordings[:1])
     assert labels.classes == ("robin", "wren")
-    np.testing.assert_array_equal(found.present.T, [[0, 1, 0, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0]])
-    np.testing.assert_array_equal(found.known.T, [[0, 1, 1, 1, 1, 1, 0, 0]] * 2)
+    wrens = [0, 1, 0, int(third == "wren"), 0, 0, 0, 0]
+    np.testing.assert_array_equal(found.present.T, [[0, 1, 0, 0, 0, 1, 0, 0], wrens])
+    np.testing.assert_array_equal(found.known.T, [known] * 2)
+
+
+def test_clips_of_0_and_1_say_nothing_of_what_lies_between_them(tmp_path):
+    path = tmp_path / "clips.csv"
+    path.write_text("file,start_time,end_time,robin,wren\n1.ogg,5,10,1,0\n1.ogg,20,25,0,1\n", encoding="utf-8")
+    recordings = embedded("1.ogg", windows=6)
+    found = label_windows(read_labels(path, recordings), recordings)
+    np.testing.assert_array_equal(found.present.T, [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0]])
+    np.testing.assert_array_equal(found.known.T, [[0, 1, 0, 0, 1, 0]] * 2)
 
 
 def timed(folder, *rows):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from fit_files import refuse, run, table_of, write_noise, write_workspace
+from fit_files import embed, refuse, run, table_of, write_noise, write_workspace
 
 from birdemb.classify.bundle_file import read_bundle
 from birdemb.command_output import EXIT_SKIPPED
@@ -89,6 +89,15 @@ def test_what_was_embedded_last_is_checked_where_no_folder_is_given(tmp_path):
     assert "amecro/gone.ogg: train.csv names it, but there is no such recording" in said
     assert "amecro/0.ogg: train.csv has no row for it" in said
     assert (tmp_path / ".birdemb/labels-errors.csv").is_file()
+
+
+def test_windows_are_those_in_which_a_folder_was_embedded(data):
+    (data / "5.wav").unlink()
+    embed("data", "--window", 3)
+    for where in (["data"], []):
+        assert "4 recordings, 16 windows" in run("labels", "check", *where, status=EXIT_SKIPPED)
+    for other in (["data", "--window", 5], ["data", "--workspace", "other"]):
+        assert "4 recordings, 12 windows" in run("labels", "check", *other, status=EXIT_SKIPPED)
 
 
 def test_class_folders_are_checked_too(tmp_path):

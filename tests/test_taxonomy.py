@@ -131,15 +131,23 @@ def test_table_of_labels_without_names_is_no_error(tmp_path):
     ("text", "encoding", "message"),
     [
         ("a,b\n1,2\n", "utf-8", "other columns than expected"),
-        ("", "utf-8", "other columns than expected"),
-        (BIRDCLEF_2025.replace("Amazon", "Amazonasfischermöwe"), "latin-1", "no CSV table in UTF-8"),
+        ("", "utf-8", r"Names of classes cannot be read\. .*taxonomy\.csv are empty"),
         (BIRDCLEF_2025 + "x,1,Parus major,Great, Tit,Aves\n", "utf-8", "6 cells in line 4 and 5 columns"),
-        (BIRDCLEF_2025 + 'x,1,"Parus major', "utf-8", "no CSV table"),
+        (BIRDCLEF_2025 + 'x,1,"Parus major', "utf-8", "Look at line 4"),
     ],
 )
 def test_taxonomy_that_cannot_be_read_is_refused(tmp_path, text, encoding, message):
     with pytest.raises(InputError, match=message):
         read_taxonomy(write(tmp_path / "taxonomy.csv", text, encoding))
+
+
+@pytest.mark.parametrize(("encoding", "separator"), [("latin-1", ","), ("utf-16", ","), ("utf-8-sig", ";")])
+def test_taxonomy_is_read_as_tables_of_labels_are(tmp_path, encoding, separator):
+    text = f"primary_label{separator}scientific_name{separator}common_name\nsbil{separator}Larus sp{separator}Möwe\n"
+    path = write(tmp_path / "labels.csv", text, encoding)
+    assert name_classes(["sbil"], path) == (ClassName("sbil", "Larus sp", "Möwe"),)
+    # A table without such columns is none of names, whatever its encoding.
+    assert name_classes(["Möwe"], write(path, "filename;label\nx.wav;Möwe\n", encoding)) == (ClassName("Möwe"),)
 
 
 def test_taxonomy_that_is_not_there_is_refused(tmp_path):

@@ -10,7 +10,6 @@ import io
 import re
 
 import numpy as np
-import pandas as pd
 
 from birdemb.annotations.rows import Draft, doubt, make_annotations, name_recording, split_labels, split_list
 from birdemb.annotations.table import Annotations
@@ -57,7 +56,7 @@ def read_audacity(text: Text, *, minimum_confidence: float = 0.0) -> Annotations
     state, notes = doubt(table, table.find("confidence"), minimum_confidence, stretches.reasons)
     draft = Draft(
         form=form,
-        filename=np.full(len(table.cells), name_recording(text.source), object),
+        filename=np.full(table.rows, name_recording(text.source), object),
         stretches=stretches,
         labels=[split_labels(table.take("label"), split_list, state)],
         used=("start", "end", "label"),
@@ -81,21 +80,23 @@ def _read_lines(text: Text) -> tuple[Cells, str]:
             )
         rows.append([cell.strip() for cell in cells] + [""] * (4 - len(cells)))
         lines.append(line)
-    tracks = pd.DataFrame(rows, columns=["start", "end", "label", "confidence"], dtype=object)
+    names = ("start", "end", "label", "confidence")
+    tracks = dict(zip(names, np.array(rows, object).T, strict=True))
     form = "Audacity label track"
+    scored = [_SCORED.fullmatch(label) for label in tracks["label"]]
     if all(map(_CONFIDENCE.fullmatch, tracks["confidence"])):
         form = "Audacity label track of BirdNET"
-        tracks["label"] = tracks["label"].str.partition(", ")[0].astype(object)
+        tracks["label"] = np.array([label.partition(", ")[0] for label in tracks["label"]], object)
     elif (tracks["confidence"] != "").any():
-        line = lines[int(np.argmax((tracks["confidence"] != "").to_numpy()))]
+        line = lines[int(np.argmax(tracks["confidence"] != ""))]
         raise InputError(
             f"The label track {text.source} has four cells in line {line}, but not a confidence from 0 to 1 in the "
             "fourth cell of every line. Remove tabs from its labels."
         )
-    elif all(scored := [_SCORED.fullmatch(label) for label in tracks["label"]]):
+    elif all(scored):
         form = "Audacity label track of HawkEars"
-        tracks["label"] = [match[1] for match in scored if match]
-        tracks["confidence"] = [match[2] for match in scored if match]
+        tracks["label"] = np.array([match[1] for match in scored if match], object)
+        tracks["confidence"] = np.array([match[2] for match in scored if match], object)
     else:
-        tracks = tracks.drop(columns="confidence")
+        del tracks["confidence"]
     return Cells(text.source, tracks, np.array(lines, np.int64), "\t", text.notes), form

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from birdemb.annotations.rows import Draft, Labels, make_annotations, split_labels, split_list
-from birdemb.annotations.table import Annotations
+from birdemb.annotations.table import NOTHING, Annotations
 from birdemb.annotations.text_files import Cells, show
 from birdemb.annotations.times import Stretches, measure_stretches
 from birdemb.label_table import split_secondary
@@ -102,7 +102,8 @@ def read_soundscape_labels(table: Cells, *, class_column: str | None = None) -> 
     Returns
     -------
     Annotations
-        Complete: what a stretch does not name is absent from it. Recordings of row ids are named by what is before
+        Complete: what a stretch does not name is absent from it; and where none is labelled as ``nocall``, stretches
+        without a call are left out. Recordings of row ids are named by what is before
         the second, which in 2021 is the beginning of a file's name (``7019_COR`` for ``7019_COR_20190904.ogg``).
     """
     column = class_column or table.find("birds", "primary_label", "labels") or ""
@@ -118,13 +119,15 @@ def read_soundscape_labels(table: Cells, *, class_column: str | None = None) -> 
         filename, stretches = table.take(name or ""), measure_stretches(table, start, end)
         stretches.reasons[(filename == "") & (stretches.reasons == "")] = f"{name} is empty"
         used = [name, start, end, column]
+    labels = _split_codes(table.take(column))
     draft = Draft(
         form="BirdCLEF table of soundscapes",
         filename=filename,
         stretches=stretches,
-        labels=[_split_codes(table.take(column))],
+        labels=[labels],
         used=used,
         complete=True,
+        only_found=NOTHING.isdisjoint(label.casefold() for label in set(labels.name)),
         notes=notes,
         class_column=column,
     )
@@ -135,7 +138,7 @@ def _split_codes(texts: NDArray[np.object_]) -> Labels:
     """Split at semicolons; at blanks only where every name of the column is a code, which has none in it."""
     unique = pd.unique(texts)
     words = [word for cell in unique if not cell.startswith("[") for word in re.split(r"[;\s]+", cell) if word]
-    separators = "; \t" if all(map(_CODE.fullmatch, words)) else ";"
+    separators = "; \t" if all(_CODE.fullmatch(word) or word.casefold() in NOTHING for word in words) else ";"
     return split_labels(texts, lambda cell: split_list(cell, separators))
 
 
@@ -154,12 +157,14 @@ def read_row_ids(table: Cells, column: str) -> tuple[NDArray[np.object_], Stretc
     stretches : Stretches
         The five seconds that end there.
     """
-    parts = table.cells[column].str.extract(f"^{_ROW_ID.pattern}$")
-    end = pd.to_numeric(parts["end"], errors="coerce").to_numpy(np.float64)
+    parts = [_ROW_ID.fullmatch(cell) for cell in table.take(column)]
+    end = np.array([float(part["end"]) if part else np.nan for part in parts], np.float64)
     reasons = np.full(len(end), "", object)
     for row in np.flatnonzero(~((end >= ROW_SECONDS) & np.isfinite(end))):
         reasons[row] = (
             f"{column} is {show(table.take(column)[row])}; expected a file stem, an underscore and the second in "
             f"which its {ROW_SECONDS:g} seconds end"
         )
-    return parts["stem"].fillna("").to_numpy(object), Stretches(end - ROW_SECONDS, end, reasons)
+    return np.array([part["stem"] if part else "" for part in parts], object), Stretches(
+        end - ROW_SECONDS, end, reasons
+    )

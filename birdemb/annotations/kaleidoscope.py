@@ -58,7 +58,7 @@ def read_kaleidoscope(table: Cells, *, class_column: str | None = None, minimum_
             f"The Kaleidoscope table {table.source} has no column MANUAL ID, AUTO ID or TOP1MATCH; its columns are "
             f"{', '.join(table.columns)}. Name the one that has the class."
         )
-    file, folder = table.find("IN FILE") or "", table.find("FOLDER")
+    file = table.find("IN FILE") or ""
     offset, duration = table.find("OFFSET"), table.find("DURATION")
     stretches = measure_stretches(table, offset, None, duration)
     filename = table.take(file)
@@ -78,10 +78,10 @@ def read_kaleidoscope(table: Cells, *, class_column: str | None = None, minimum_
         labels.append(Labels(found.row[alone], found.name[alone], states[found.row[alone]]))
     draft = Draft(
         form="Kaleidoscope table",
-        filename=filename if folder is None else _join(table.take(folder), filename),
+        filename=_name_recordings(table, filename),
         stretches=stretches,
         labels=labels,
-        used=(file, folder, offset, duration, manual, automatic),
+        used=(file, table.find("FOLDER"), offset, duration, manual, automatic),
         notes=notes,
         class_column=" or ".join(filter(None, (manual, automatic))),
         may_be_empty=True,
@@ -93,9 +93,17 @@ def _split_identity(cell: str) -> list[str]:
     return [name for name in split_list(cell) if name.casefold() not in _NOT_IDENTIFIED]
 
 
+def _name_recordings(table: Cells, files: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Put FOLDER before IN FILE; and INDIR before both, where one path in several of these is several recordings."""
+    folder, top = table.find("FOLDER"), table.find("INDIR")
+    paths = files if folder is None else _join(table.take(folder), files)
+    if top is None:
+        return paths
+    whole = _join(table.take(top), paths)
+    return whole if len(set(whole)) > len(set(paths)) else paths
+
+
 def _join(folders: NDArray[np.object_], files: NDArray[np.object_]) -> NDArray[np.object_]:
-    paths = [
-        f"{folder.strip('/')}/{file}" if folder.strip("/") else file
-        for folder, file in ((folder.replace("\\", "/"), file) for folder, file in zip(folders, files, strict=True))
-    ]
+    starts = (folder.replace("\\", "/").strip("/") for folder in folders)
+    paths = [f"{start}/{file}" if start else file for start, file in zip(starts, files, strict=True)]
     return np.array(paths, object)

@@ -165,7 +165,7 @@ def read_one_hot(
     found = _find_columns(table, columns)
     classes = _find_classes(table, found)
     filename, stretches, beside = _locate(table, found)
-    labels, silent = [], np.ones(len(table.cells), bool)
+    labels, silent = [], np.ones(table.rows, bool)
     for name in classes:
         values = table.take(name)
         different = set(values)
@@ -250,7 +250,7 @@ def _locate(table: Cells, found: Mapping[str, str]) -> tuple[NDArray[np.object_]
             f"The labels {table.source} have no column that names recordings, such as "
             f"{', '.join(CANDIDATES['filename'][:6])}; their columns are {', '.join(table.columns)}. Name the one."
         )
-    return np.full(len(table.cells), name_recording(table.source), object), stretches, True
+    return np.full(table.rows, name_recording(table.source), object), stretches, True
 
 
 def _read_states(
@@ -258,9 +258,8 @@ def _read_states(
 ) -> str | NDArray[np.object_]:
     if column is None:
         return confidence
-    texts = table.cells[column].str.casefold()
-    states = texts.map(_STATES).to_numpy(object)
-    wrong = pd.isna(states)
+    states = np.array([_STATES.get(cell.casefold(), "") for cell in table.take(column)], object)
+    wrong = states == ""
     for row in np.flatnonzero(wrong & (reasons == "")):
         reasons[row] = f"{column} is {show(table.take(column)[row])}; expected {', '.join(STATES)}, 1 or 0"
     states[wrong] = "unknown"

@@ -8,12 +8,11 @@ it was made in (waveform, spectrogram); it is one annotation all the same.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from birdemb.annotations.rows import Draft, doubt, make_annotations, name_recording, split_labels, split_list
 from birdemb.annotations.table import Annotations
 from birdemb.annotations.text_files import Cells
-from birdemb.annotations.times import Stretches, measure_stretches
+from birdemb.annotations.times import Stretches, explain_times, measure_stretches, read_numbers
 from birdemb.errors import InputError
 
 __all__ = ["CLASS_COLUMNS", "has_raven_columns", "read_raven"]
@@ -76,7 +75,7 @@ def read_raven(table: Cells, *, class_column: str | None = None, minimum_confide
             "measurement in Raven and save the table again."
         )
     state, notes = doubt(table, table.find("Confidence", "Score"), minimum_confidence, stretches.reasons)
-    own_name = np.full(len(table.cells), name_recording(table.source), object)
+    own_name = np.full(table.rows, name_recording(table.source), object)
     filename = own_name if file is None else np.where(table.take(file) == "", own_name, table.take(file))
     draft = Draft(
         form="Raven selection table",
@@ -96,7 +95,7 @@ def read_raven(table: Cells, *, class_column: str | None = None, minimum_confide
 def _find_class_column(table: Cells) -> str:
     there = [column for name in CLASS_COLUMNS if (column := table.find(name)) is not None]
     filled = [column for column in there if (table.take(column) != "").any()]
-    if not there and len(table.cells):
+    if not there and table.rows:
         raise InputError(
             f"The selection table {table.source} has no column that is known to have the class, such as "
             f"{', '.join(CLASS_COLUMNS[:6])}; its columns are {', '.join(table.columns)}. Name the one that has it."
@@ -116,9 +115,8 @@ def _find_file_column(table: Cells) -> str | None:
 
 def _count_from_file(table: Cells, stretches: Stretches, offset: str) -> Stretches:
     """Move times, which count from the beginning of what Raven had opened, to count from that of the recording."""
-    within = measure_stretches(table, offset, None)
+    start = read_numbers(table, [offset])[offset]
+    reasons = stretches.reasons.copy()
     # An empty offset is no zero: nobody knows where in its recording that selection is.
-    start: NDArray[np.float64] = within.start
-    end = np.round(start + (stretches.end - stretches.start), 9)
-    reasons = np.where(stretches.reasons == "", within.reasons, stretches.reasons)
-    return Stretches(start, end, reasons)
+    explain_times(table, offset, start, reasons)
+    return Stretches(start, np.round(start + (stretches.end - stretches.start), 9), reasons)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from birdemb.annotations.table import COLUMNS, NOTHING, Annotations
+from birdemb.annotations.table import NOTHING, Annotations
 from birdemb.annotations.text_files import Cells, show
 from birdemb.annotations.times import Stretches, read_numbers
 from birdemb.errors import InputError
@@ -62,7 +63,7 @@ class Draft:
     used : collection of str
         Columns that are told by the annotations themselves, and so are no extras.
     weight : ndarray of shape (rows,), float64, optional
-    complete, beside : bool
+    complete, only_found, beside : bool
         As in `Annotations`.
     notes : tuple of str
     class_column : str
@@ -80,6 +81,7 @@ class Draft:
     used: Sequence[str | None]
     weight: NDArray[np.float64] | None = None
     complete: bool = False
+    only_found: bool = False
     beside: bool = False
     notes: tuple[str, ...] = ()
     class_column: str = ""
@@ -98,7 +100,7 @@ def make_annotations(table: Cells, draft: Draft) -> Annotations:
     InputError
         If no row can be used.
     """
-    rows = len(table.cells)
+    rows = table.rows
     if not rows and not draft.may_be_empty:
         raise InputError(f"The labels {table.source} have no rows ({draft.form}).")
     row, name, state, reasons = _settle_nothing(draft, rows)
@@ -109,48 +111,49 @@ def make_annotations(table: Cells, draft: Draft) -> Annotations:
     usable = reasons[row] == ""
     row, name, state = row[usable], name[usable], state[usable]
     weight = draft.weight if draft.weight is not None else np.ones(rows)
-    # As objects: texts that pandas would make its own strings of could not hold every name of a file.
-    found = pd.DataFrame(
-        {
-            "filename": pd.Series(draft.filename[row], dtype=object),
-            "start": draft.stretches.start[row],
-            "end": draft.stretches.end[row],
-            "class": pd.Series(name, dtype=object),
-            "state": pd.Series(state, dtype=object),
-            "weight": weight[row],
-            "line": table.lines[row],
-        },
-        columns=list(COLUMNS),
-    )
-    extras = table.cells.drop(columns=[column for column in draft.used if column is not None]).iloc[row]
-    first = ~_find_repeated(found, None if draft.views else extras)
+    found: dict[str, NDArray[Any]] = {
+        "filename": draft.filename[row],
+        "start": draft.stretches.start[row],
+        "end": draft.stretches.end[row],
+        "class": name,
+        "state": state,
+        "weight": weight[row],
+        "line": table.lines[row],
+    }
+    extras = {column: cells[row] for column, cells in table.cells.items() if column not in draft.used}
+    first = ~_find_repeated(found, {} if draft.views else extras)
     left_out = tuple((int(table.lines[index]), str(reasons[index])) for index in np.flatnonzero(reasons != ""))
-    if rows and found.empty:
+    if rows and not len(row):
         line, reason = left_out[0]
         raise InputError(
             f"None of the {rows} rows of {table.source} ({draft.form}) can be used; in line {line}, {reason}."
         )
     return Annotations(
-        table=found[first].reset_index(drop=True),
+        columns={column: values[first] for column, values in found.items()},
         source=table.source,
         form=draft.form,
-        extras=extras[first].reset_index(drop=True),
+        extras={column: values[first] for column, values in extras.items()},
         left_out=left_out,
         complete=draft.complete,
+        only_found=draft.only_found,
         beside=draft.beside,
         notes=table.notes + draft.notes + (() if first.all() else (f"{_count(~first)} the same as another.",)),
     )
 
 
-def _find_repeated(found: pd.DataFrame, extras: pd.DataFrame | None) -> NDArray[np.bool_]:
+def _find_repeated(found: Mapping[str, NDArray[Any]], extras: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Find the rows that say, but for their line, what one before them says."""
-    said = found[list(COLUMNS)[:-1]]
-    repeated = said.duplicated().to_numpy(bool, copy=True)
-    if repeated.any() and extras is not None:
-        candidates = said.duplicated(keep=False).to_numpy(bool)
-        beside = extras[candidates].reset_index(drop=True).add_prefix("its ")
-        whole = pd.concat([said[candidates].reset_index(drop=True), beside], axis=1)
-        repeated[candidates] = whole.duplicated().to_numpy(bool)
+    said = [np.nan_to_num(found[name], nan=-1.0).tolist() for name in ("start", "end", "weight")]
+    said += [found[name].tolist() for name in ("filename", "class", "state")]
+    keys = list(zip(*said, strict=True))
+    repeated = np.zeros(len(keys), bool)
+    if len(set(keys)) == len(keys):
+        return repeated
+    beside = zip(*(values.tolist() for values in extras.values()), strict=True) if extras else iter([()] * len(keys))
+    known = set()
+    for row, key in enumerate(zip(keys, beside, strict=True)):
+        repeated[row] = key in known
+        known.add(key)
     return repeated
 
 

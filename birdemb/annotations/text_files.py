@@ -7,13 +7,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from birdemb.errors import InputError, MissingDependencyError
@@ -26,6 +25,10 @@ _NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _EXCEL = re.compile(r"sep=([;,\t])\r?\n", re.IGNORECASE)
 """The first line that Excel understands, and writes on wish, to tell the separator."""
 _PARQUET = b"PAR1"
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How workbooks of Excel and LibreOffice begin, the new and the old ones."""
+_WHOLE = 2.0**53
+"""Below it floating-point numbers hold every whole number."""
 _SHOWN = 40
 """Letters of a cell that a message has at most."""
 
@@ -55,8 +58,9 @@ class Cells:
     Parameters
     ----------
     source : Path
-    cells : pandas.DataFrame
-        All as text without blanks around it; columns are named as in the file, without blanks around the names.
+    cells : dict of str to ndarray of shape (rows,), object
+        By column, all as text without blanks around it; columns are named as in the file, without blanks around the
+        names. No data frame: there may be thousands of files, of a few rows each.
     lines : ndarray of shape (rows,), int64
         The line on which each row begins, counted from 1; for Parquet the row, counted from 1.
     separator : str
@@ -66,15 +70,20 @@ class Cells:
     """
 
     source: Path
-    cells: pd.DataFrame
+    cells: Mapping[str, NDArray[np.object_]]
     lines: NDArray[np.int64]
     separator: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.lines)
+
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns, in order."""
-        return tuple(self.cells.columns)
+        return tuple(self.cells)
 
     @cached_property
     def _by_key(self) -> dict[str, str]:
@@ -89,7 +98,7 @@ class Cells:
 
     def take(self, name: str) -> NDArray[np.object_]:
         """Give the texts of a column."""
-        return self.cells[name].to_numpy(object)
+        return self.cells[name]
 
 
 def key_of(column: str) -> str:
@@ -111,6 +120,10 @@ def read_text(source: Path) -> Text:
         If the file cannot be opened, is empty, or is no text.
     """
     content = _read_bytes(source)
+    if content.startswith(_WORKBOOKS):
+        raise InputError(
+            f"The labels {source} are a workbook or an archive. Save the sheet that has them as CSV in UTF-8."
+        )
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     notes: tuple[str, ...] = ()
     try:
@@ -261,6 +274,9 @@ def _write_cell(value: object) -> str:
     """Write a value as the text that a cell of a CSV table would have."""
     if value is None or value != value:
         return ""
+    # Numbers of classes beside a missing one: what pandas writes as 1139490.0 was 1139490.
+    if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE:
+        return str(int(value))
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
@@ -302,13 +318,12 @@ def read_parquet(source: Path) -> Cells:
 def _make_cells(
     text: Text, header: Sequence[str], columns: Iterable[Sequence[str]], lines: Sequence[int], separator: str
 ) -> Cells:
-    cells: dict[str, list[str]] = {}
+    cells: dict[str, NDArray[np.object_]] = {}
     for name, column in zip(map(str.strip, header), columns, strict=True):
         # Without a name: what pandas writes its row numbers into, or cells behind a separator too many.
         if not name:
             continue
         if name in cells:
             raise InputError(f"The labels {text.source} have two columns {name!r}. Rename or delete one.")
-        cells[name] = list(map(str.strip, column))
-    frame = pd.DataFrame(cells, index=range(len(lines)), dtype=object)
-    return Cells(text.source, frame, np.fromiter(lines, np.int64, len(lines)), separator, text.notes)
+        cells[name] = np.array(list(map(str.strip, column)), object)
+    return Cells(text.source, cells, np.fromiter(lines, np.int64, len(lines)), separator, text.notes)

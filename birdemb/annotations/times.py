@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from birdemb.annotations.text_files import Cells, show
 from birdemb.errors import InputError
 
-__all__ = ["Stretches", "measure_stretches", "read_numbers"]
+__all__ = ["Stretches", "explain_times", "measure_stretches", "read_numbers"]
 
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_POINT = re.compile(r"\d\.|\.\d")
 _MAY_BE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _CLOCK = re.compile(r"(\d{1,6}):([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
 _DIGITS = 9
@@ -61,13 +62,11 @@ def read_numbers(table: Cells, columns: Sequence[str]) -> dict[str, NDArray[np.f
     InputError
         If numbers have decimal points and commas, or may have either commas for thousands or decimal commas.
     """
-    texts = {name: table.cells[name] for name in columns}
-    values = {
-        name: pd.to_numeric(text, errors="coerce").to_numpy(np.float64, copy=True) for name, text in texts.items()
-    }
+    texts = {name: table.take(name) for name in columns}
+    values = {name: np.array(pd.to_numeric(text, errors="coerce"), np.float64) for name, text in texts.items()}
     commas: list[str] = []
     for name, text in texts.items():
-        odd = np.isnan(values[name]) & (text != "").to_numpy()
+        odd = np.isnan(values[name]) & (text != "")
         if odd.any():
             codes, unique = pd.factorize(text[odd])
             found = [_read_odd(cell) for cell in unique]
@@ -89,14 +88,14 @@ def _read_odd(cell: str) -> float:
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
 
 
-def _check_commas(table: Cells, texts: dict[str, pd.Series], commas: list[str]) -> None:
+def _check_commas(table: Cells, texts: dict[str, NDArray[np.object_]], commas: list[str]) -> None:
     places = f"The labels {table.source} have the number {show(commas[0])} in {' or '.join(map(repr, texts))}"
     for text in texts.values():
-        points = text[text.str.contains(r"\d\.|\.\d", regex=True).to_numpy(bool)]
-        if not points.empty:
+        row = next((row for row, cell in enumerate(text) if _POINT.search(cell)), None)
+        if row is not None:
             raise InputError(
-                f"{places} and {show(points.iloc[0])} in line {table.lines[points.index[0]]}: a decimal comma and "
-                "a point do not go together. Write all numbers with a point."
+                f"{places} and {show(text[row])} in line {table.lines[row]}: a decimal comma and a point do not go "
+                "together. Write all numbers with a point."
             )
     # Semicolons between the cells are what a place with decimal commas writes.
     if table.separator != ";" and all(map(_MAY_BE_THOUSANDS.fullmatch, commas)):
@@ -123,21 +122,19 @@ def measure_stretches(
     Raises
     ------
     InputError
-        If numbers may be read in two ways: see `read_numbers`.
+        If there is a start or an end alone, or numbers may be read in two ways: see `read_numbers`.
     """
     used = [name for name in (start, end, duration) if name is not None]
+    _check_both(table, start, end or duration)
     values = read_numbers(table, used)
-    rows = len(table.cells)
-    unknown = np.full(rows, np.nan)
+    unknown = np.full(table.rows, np.nan)
     first = values[start] if start is not None else unknown
     last = values[end] if end is not None else unknown
-    reasons = np.full(rows, "", object)
-    empty = np.ones(rows, bool)
+    reasons = np.full(table.rows, "", object)
+    empty = np.ones(table.rows, bool)
     for name in used:
-        text = table.take(name)
-        empty &= text == ""
-        _explain(reasons, ~np.isfinite(values[name]), name, text, "{name} is {text}, which is no number of seconds")
-        _explain(reasons, values[name] < 0, name, text, "{name} is {text}, before the recording begins")
+        empty &= table.take(name) == ""
+        explain_times(table, name, values[name], reasons)
     if end is None and duration is not None:
         last = np.round(first + values[duration], _DIGITS)
     before = last < first
@@ -149,8 +146,34 @@ def measure_stretches(
     return Stretches(np.where(empty, np.nan, first), np.where(empty, np.nan, last), reasons)
 
 
-def _explain(
-    reasons: NDArray[np.object_], wrong: NDArray[np.bool_], name: str, text: NDArray[np.object_], sentence: str
-) -> None:
-    for row in np.flatnonzero(wrong & (reasons == "")):
-        reasons[row] = sentence.format(name=name, text=show(text[row]))
+def _check_both(table: Cells, start: str | None, end: str | None) -> None:
+    """Refuse times without another: nobody could tell how long the annotations are."""
+    alone = start or end
+    if alone is not None and not (start and end) and (table.take(alone) != "").any():
+        which, lacking = ("start", "end or duration") if start else ("end", "start")
+        raise InputError(
+            f"The labels {table.source} tell the {which} of annotations in {alone!r}, but have no column for the "
+            f"{lacking}. Add one, or rename {alone!r} if it is something else."
+        )
+
+
+def explain_times(table: Cells, name: str, values: NDArray[np.float64], reasons: NDArray[np.object_]) -> None:
+    """Tell of times that are no numbers, or before the recording's beginning.
+
+    Parameters
+    ----------
+    table : Cells
+    name : str
+        The column.
+    values : ndarray of shape (rows,), float64
+        Its numbers, NaN where there is none.
+    reasons : ndarray of shape (rows,), object
+        Why rows cannot be used; those that have no reason yet may get one.
+    """
+    text = table.take(name)
+    for wrong, why in (
+        (~np.isfinite(values), "which is no number of seconds and no hours:minutes:seconds"),
+        (values < 0, "before the recording begins"),
+    ):
+        for row in np.flatnonzero(wrong & (reasons == "")):
+            reasons[row] = f"{name} is {show(text[row])}, {why}"
