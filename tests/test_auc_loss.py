@@ -24,6 +24,7 @@ def make_windows(seed=0, *, recordings=24, each=6, dim=16):
     return np.abs(embeddings).astype(np.float32), targets, np.ones(targets.shape), recording.astype(np.int64)
 
 
+@pytest.mark.slow
 def test_same_embeddings_lose_nothing():
     exact, targets, weights, groups = make_windows()
     loss = measure_auc_loss(exact, exact.copy(), targets, weights, groups)

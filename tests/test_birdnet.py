@@ -154,6 +154,7 @@ def test_one_pass_over_3_s_is_the_frame_itself(birdnet_weights, frames, soundsca
     np.testing.assert_array_equal(averaging.encode(windows), frames.encode(windows))
 
 
+@pytest.mark.slow
 def test_logits_of_a_frame_are_litert_s(birdnet_weights, litert, soundscape):
     windows = soundscape(3.0)[:8]
     encoder = load_encoder("birdnet-2.4", window=3.0, weights=birdnet_weights, logits=True)
@@ -183,6 +184,7 @@ def test_synthetic_signals_are_litert_s(frames, litert):
     assert_same(frames.encode(windows), litert(windows), limit=5e-3)
 
 
+@pytest.mark.slow
 def test_padded_frames_are_nearer_to_exact_arithmetic_than_litert_s(frames, litert, exact, soundscape):
     windows = soundscape(3.0)[:4]
     for kept in (FRAME // 2, FRAME // 6):

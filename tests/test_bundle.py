@@ -40,6 +40,7 @@ def written(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_comes_back_as_it_was(name, tmp_path):
     bundle = make_bundle(name)
@@ -122,6 +123,7 @@ def test_one_altered_byte_at_every_position(name, tmp_path):
     check_altered_bytes(name, tmp_path, step=1 if name == "lr" else 7)
 
 
+@pytest.mark.slow
 def test_one_altered_byte(tmp_path):
     check_altered_bytes("lr", tmp_path, step=11)
 

@@ -94,6 +94,7 @@ def test_a_broken_index_is_made_anew(tmp_path, how):
     assert names_in(folder) == on_disk(tmp_path)
 
 
+@pytest.mark.slow
 def test_any_flipped_byte_is_found_or_harmless(tmp_path):
     folder = fill(tmp_path, range(30)).folder
     whole = (folder / INDEX_NAME).read_bytes()

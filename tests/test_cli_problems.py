@@ -166,6 +166,7 @@ def test_missing_folder_is_an_error(tmp_path):
     assert "no folder or file nowhere" in embed("nowhere", status=EXIT_ERROR)
 
 
+@pytest.mark.slow
 def test_labels_without_recording_and_recordings_without_label_are_listed(folder):
     table = pd.read_csv("data/train.csv")
     lost = table["filename"].iloc[0]
@@ -178,6 +179,7 @@ def test_labels_without_recording_and_recordings_without_label_are_listed(folder
     assert set(errors["path"]) == {"lost/gone.ogg", f"train_audio/{lost}"}
 
 
+@pytest.mark.slow
 def test_class_with_one_recording_is_trained_and_noted(folder):
     table = pd.read_csv("data/train.csv")
     rare = table["primary_label"].value_counts().index[-1]

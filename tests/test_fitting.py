@@ -81,6 +81,7 @@ def test_every_head_hears_every_encoder(place):
     np.testing.assert_array_equal(bundle.ensemble.predict_proba(heard), report.bundle.ensemble.predict_proba(heard))
 
 
+@pytest.mark.slow
 def test_calibration_and_thresholds_are_there_exactly_where_heads_were_validated(place):
     for cv in (None, 3, 0):
         bundle = read_bundle(fit_quickly(place, cv=cv).path)
@@ -106,6 +107,7 @@ def test_same_seed_gives_the_same_bundle(tmp_path, table, head):
     assert files[0] == files[1] == files[2]
 
 
+@pytest.mark.slow
 def test_number_of_workers_changes_nothing(place):
     files = []
     for jobs in (1, 2):
@@ -116,6 +118,7 @@ def test_number_of_workers_changes_nothing(place):
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_folds_and_is_kept(place):
     first, second = fit_quickly(place, seed=0), fit_quickly(place, seed=2**32 - 1)
     assert first.bundle.provenance["seed"] == 0

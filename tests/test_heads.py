@@ -34,28 +34,31 @@ def data():
 
 
 # Dropout is drawn for each row, so that a row repeated is never quite the row weighted: off for the checks.
-CHECKED = [make_head("lr"), make_head("lgbm", n_estimators=50)]
-CHECKED_SLOWLY = [make_head("mlp", hidden=(16,), dropout=0.0, epochs=60, learning_rate=0.01, n_jobs=1)]
+SMALL_MLP = make_head("mlp", hidden=(16,), dropout=0.0, epochs=60, learning_rate=0.01, n_jobs=1)
 
 
-def expected_failures(head):
-    if head.name == "lgbm":
-        return {
-            "check_sample_weight_equivalence_on_dense_data": "15 rows of 30 features give splits of equal gain, among "
-            "which LightGBM's float32 gradients choose by their last digit; "
-            "see test_lgbm_weight_is_repetition_where_no_gains_are_equal"
-        }
-    return {}
+def expected_failures(_):
+    return {
+        "check_sample_weight_equivalence_on_dense_data": "15 rows of 30 features give splits of equal gain, among "
+        "which LightGBM's float32 gradients choose by their last digit; "
+        "see test_lgbm_weight_is_repetition_where_no_gains_are_equal"
+    }
 
 
-@parametrize_with_checks(CHECKED, expected_failed_checks=expected_failures)
+@parametrize_with_checks([make_head("lr")])
 def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
+@parametrize_with_checks([make_head("lgbm", n_estimators=50)], expected_failed_checks=expected_failures)
+def test_scikit_learn_contract_of_lgbm(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(torch is None, reason="the mlp head is fitted with torch")
-@parametrize_with_checks(CHECKED_SLOWLY)
+@parametrize_with_checks([SMALL_MLP])
 def test_scikit_learn_contract_of_mlp(estimator, check):
     check(estimator)
 
@@ -156,6 +159,7 @@ class TestContract:
         with pytest.raises(InputError, match="1-D labels"):
             make(name).fit(X, np.arange(len(X)) % classes).get_state()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_jobs", [1, 2, -1])
     def test_threads_of_fit_and_of_prediction(self, name, data, n_jobs):
         X, y = data
@@ -409,6 +413,7 @@ def test_unknown_head_and_parameter():
     assert set(HEADS) == {"lr", "mlp", "lgbm"}
 
 
+@pytest.mark.slow
 def test_names_import_nothing_heavy():
     code = "import sys, birdemb.classify; assert not {'sklearn', 'numpy', 'lightgbm', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

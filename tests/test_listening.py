@@ -41,6 +41,7 @@ def hear(place, samples, rate, cuts=()):
     return pd.concat([*(listener.feed(block) for block in blocks), listener.finish()], ignore_index=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [RATE, 44_100])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_array_and_file_and_stream_agree(place, tmp_path, rate, channels):
@@ -75,6 +76,7 @@ def test_windows_are_told_when_they_are_whole(place):
     assert listener.finish()["start"].tolist() == [15.0]
 
 
+@pytest.mark.slow
 def test_a_long_block_is_heard_as_many_short_ones(place):
     samples = sing(130, 16_000)
     tables = list(listen([samples], sample_rate=16_000, workspace=place))

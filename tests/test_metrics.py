@@ -170,6 +170,7 @@ def test_every_metric_is_scikit_learns(case, threshold):
     assert got == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_a_draw_is_scikit_learns_metric_with_groups_counted_several_times(case, seed):
     truth, scores, known, groups = case

@@ -46,6 +46,7 @@ def test_mlp_trains_in_as_many_threads_as_asked(data, monkeypatch):
     assert asked == [3, torch.get_num_threads()]
 
 
+@pytest.mark.slow
 @needs_torch
 @pytest.mark.parametrize(
     ("params", "shapes"),
@@ -129,6 +130,7 @@ def test_every_way_of_training_learns_and_repeats(data, params, with_offset):
     assert np.array_equal(again.predict_proba(X_new, offset_new), probabilities)
 
 
+@pytest.mark.slow
 @needs_torch
 @pytest.mark.parametrize(
     "params",
@@ -159,6 +161,7 @@ def test_several_networks_give_the_mean_of_their_scores(data, hidden):
     assert not np.allclose(scores[0], scores[1], atol=1e-3)
 
 
+@pytest.mark.slow
 @needs_torch
 def test_labels_of_one_class_are_never_mixed(data):
     X, y = data

@@ -94,6 +94,7 @@ def test_file_of_another_kind(tmp_path, content):
     assert "ONNX file" in said
 
 
+@pytest.mark.slow
 def test_file_cut_short_anywhere(tmp_path):
     content = NETWORK.write(tmp_path / "whole.onnx").read_bytes()
     for size in range(1, len(content), 97):

@@ -123,6 +123,7 @@ GEOMETRY = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(GEOMETRY)
 def test_convolutions_of_any_geometry_are_openvino_s(geometry):
     sizes, kernel, groups = geometry["sizes"], geometry["kernel"], geometry["groups"]

@@ -177,6 +177,7 @@ def birdnet_bundle(birdnet, tmp_path):
     return bundle
 
 
+@pytest.mark.slow
 def test_samples_in_and_probabilities_out(birdnet, birdnet_bundle, birdnet_weights, tmp_path):
     report = export_onnx(tmp_path / "m.birdemb", tmp_path / "m.onnx", weights=birdnet_weights)
     assert report.encoder == "birdnet-2.4"
@@ -224,6 +225,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", REFUSED)
 def test_encoder_that_is_not_the_bundle_s_is_refused(birdnet, birdnet_weights, tmp_path, what):
     bundle = make_bundle(make_ensemble(dim=birdnet.card.dim), identity_of(birdnet, **REFUSED[what]))

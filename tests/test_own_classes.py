@@ -66,6 +66,7 @@ def test_encoder_without_classes_has_no_names_and_no_classifier():
     assert encoder.read_classifier() is None
 
 
+@pytest.mark.slow
 def test_names_stand_where_their_logits_do(birdnet_weights, recordings):
     from birdemb.embed.recordings import find_recordings
     from birdemb.embed.windows import WindowGrid, stream_windows
@@ -79,6 +80,7 @@ def test_names_stand_where_their_logits_do(birdnet_weights, recordings):
     assert encoder.own_classes[int(logits.max(axis=0).argmax())].scientific == "Phylloscopus collybita"
 
 
+@pytest.mark.slow
 def test_logits_are_linear_in_the_embedding(birdnet_weights):
     encoder = load_encoder("birdnet-2.4", window=3.0, weights=birdnet_weights, logits=True)
     windows = np.random.default_rng(8).normal(0, 0.1, (6, encoder.window_samples)).astype(np.float32)
@@ -91,6 +93,7 @@ def test_logits_are_linear_in_the_embedding(birdnet_weights):
     np.testing.assert_allclose(embeddings @ weights + intercepts, logits, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_classifier_is_read_without_compiling_anything(birdnet_weights, monkeypatch):
     def refuse(*_):
         raise AssertionError("the network was compiled")
@@ -156,6 +159,7 @@ def test_other_names_are_refused(card, own_folder, content, message):
         find_own_classes(card)
 
 
+@pytest.mark.slow
 def test_lone_weights_embed_and_say_how_to_get_the_names(birdnet_weights, tmp_path):
     lone = tmp_path / "lone" / birdnet_weights.name
     lone.parent.mkdir()

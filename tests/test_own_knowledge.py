@@ -186,6 +186,7 @@ def test_heads_start_from_what_the_encoder_knows(tmp_path, encoder, classifier, 
     assert json.loads(members_of(report.path)["bundle.json"])["provenance"]["prior"] == kind
 
 
+@pytest.mark.slow
 def test_heads_start_from_logits_that_were_kept(tmp_path, encoder):
     place = write_workspace(tmp_path, table(), ({**BIRDNET, "logits": 6522},), windows=2)
     report = fit_quickly(place, cv=2)
@@ -198,6 +199,7 @@ def test_heads_start_from_logits_that_were_kept(tmp_path, encoder):
         bundle.ensemble.predict_proba((Heard(rows.embeddings),))
 
 
+@pytest.mark.slow
 def test_one_encoder_may_know_and_another_not(tmp_path, encoder):
     place = write_workspace(tmp_path, table(), (BIRDNET, IDENTITY), windows=2)
     bundle = read_bundle(fit_quickly(place, encoders=["first", "birdnet-2.4"], cv=2).path)

@@ -339,6 +339,7 @@ def test_what_is_measured_on_was_not_calibrated_with(tmp_path, recordings):
     assert (again.sha256, again.inputs.tobytes()) == (chosen.sha256, chosen.inputs.tobytes())
 
 
+@pytest.mark.slow
 def test_windows_come_from_all_over_a_long_recording(tmp_path):
     write_noise(tmp_path / "in/night.wav", 3600)
     whole = np.concatenate([windows for windows, _ in stream_windows(

@@ -77,6 +77,7 @@ def test_a_second_run_hashes_and_embeds_nothing(data, monkeypatch):
     assert second.run.fresh_seconds == 0
 
 
+@pytest.mark.slow
 def test_a_recording_of_which_parts_are_there_is_embedded_from_there_on(data, tmp_path):
     embed(data, "whole")
     long = data / "long/0.wav"
@@ -102,6 +103,7 @@ def test_one_content_under_two_names_is_embedded_once_and_listed_twice(tmp_path)
     assert len(report.run.cache) == 1
 
 
+@pytest.mark.slow
 def test_a_part_that_is_damaged_costs_its_recording_and_no_other(data):
     whole = data / "long/0.wav"
     sound, rate = soundfile.read(whole)
@@ -248,6 +250,7 @@ def test_an_error_while_planning_ends_the_run_and_keeps_what_is_done(data, monke
     assert threading.active_count() < 10
 
 
+@pytest.mark.slow
 def test_the_run_s_settings_do_not_depend_on_where_it_is_started(data, tmp_path, monkeypatch):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -258,6 +261,7 @@ def test_the_run_s_settings_do_not_depend_on_where_it_is_started(data, tmp_path,
     assert again.listing.folder == str(data)
 
 
+@pytest.mark.slow
 def test_embed_folder_needs_no_workspace(data, tmp_path):
     done = embed_folder(data, tmp_path / "cache", encoder="melspec", jobs=1, show_progress=False)
     assert len(done.listing.recordings) == 14

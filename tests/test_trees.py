@@ -43,6 +43,7 @@ def test_lgbm_trees_are_those_from_scratch(seed, known):
         assert text == grow_from_scratch(head, X[rows], targets, weights[rows, column], start, head.n_estimators)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_weight", ["balanced", None])
 def test_lgbm_starts_where_lightgbm_itself_would(data, class_weight):
     X, y = data
@@ -54,6 +55,7 @@ def test_lgbm_starts_where_lightgbm_itself_would(data, class_weight):
         np.testing.assert_allclose(head.decision_function(X)[:, column], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_lgbm_trees_do_not_depend_on_jobs_or_order_of_classes(data):
     X, y = data
     offset = np.random.default_rng(1).normal(size=y.shape)

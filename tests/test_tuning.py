@@ -92,6 +92,7 @@ def test_score_is_that_of_fit_where_heads_start_from_what_the_encoder_knows(tmp_
     assert (len(alone.trials), alone.usual == report.usual) == (1, False)
 
 
+@pytest.mark.slow
 def test_several_encoders_are_scored_together(tmp_path):
     place = write_workspace(tmp_path, table_of(), (IDENTITY, {**IDENTITY, "encoder": "second"}))
     card = own_card(tmp_path / "cards", name="second")  # which stands for the name in it
@@ -152,6 +153,7 @@ def random_state():
     return str([np.array(part).tolist() for part in np.random.get_state()])  # noqa: NPY002
 
 
+@pytest.mark.slow
 def test_nothing_of_the_process_is_changed(place, capfd, monkeypatch):
     loggers = [logging.getLogger(name) for name in ("optuna", "alembic")]
     for logger in loggers:
@@ -300,6 +302,7 @@ def test_command_tells_how_to_fit_with_the_best(tmp_path, place):
     assert f"best:     {report.best.value:.4f}" in said
 
 
+@pytest.mark.slow
 def test_command_says_when_nothing_was_better(place):
     result = CliRunner().invoke(
         command, ["--head", "lr", "--trials", "1", "--workspace", str(place.folder)], catch_exceptions=False
