@@ -5,6 +5,8 @@ Everything heavy is imported inside the commands, so that `birdemb --help` answe
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,9 @@ def main() -> None:
 
     Nothing at hand? `birdemb demo` makes a small world of its own and runs them on it.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files need not be valid text. Standard error escapes them by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 for _command in (fit, tune, predict, evaluate, info, labels, cache, encoders, species, quantize, export, pack):

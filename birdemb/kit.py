@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import sys
 from collections.abc import Sequence
@@ -43,6 +42,7 @@ from birdemb.kit_models import PackedEncoder, forbids_commerce, pack_encoder
 from birdemb.kit_wheels import PackedWheels, check_target, pack_wheels
 from birdemb.offline import OFFLINE_VARIABLE, is_offline
 from birdemb.storage import hash_file, replace_folder_atomically, write_json
+from birdemb.tables.text import make_csv
 from birdemb.workspace import Workspace
 
 __all__ = ["CLASSES_FILE", "VERSIONS", "KitReport", "describe_encoder", "pack"]
@@ -205,7 +205,7 @@ def _refuse_target(target: Path, force: bool) -> None:
 def _write_classes(bundle: Bundle, path: Path) -> None:
     path.parent.mkdir()
     with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
+        rows = make_csv(file)
         rows.writerow(("label", "scientific_name", "common_name"))
         rows.writerows((name.label, name.scientific, name.common) for name in bundle.classes)
 

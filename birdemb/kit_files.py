@@ -71,6 +71,11 @@ if ! command -v "$python" >/dev/null 2>&1; then
     exit 1
 fi
 
+if [ ! -f "$kit/@CHECK@" ]; then
+    say "Error: There is no @CHECK@ in $kit. Start run.sh in its kit, not a copy of it or a link to it."
+    exit 1
+fi
+
 # Every file is compared with its hash before any of it is used.
 name=$("$python" -I "$kit/@CHECK@" "$kit")
 

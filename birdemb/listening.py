@@ -23,6 +23,7 @@ from birdemb.embed.windows import WindowGrid, windows_at_once
 from birdemb.errors import InputError
 from birdemb.inference import load_bundle_encoder
 from birdemb.kit_use import find_bundle, use_models
+from birdemb.tables.wide import frame_windows
 from birdemb.workspace import Workspace
 
 __all__ = ["Listener", "check_sample_rate", "listen", "read_samples"]
@@ -151,12 +152,11 @@ class Listener:
         # Ears resample to different rates, so that one may have a window of which another still lacks some samples.
         count = min(len(ear.waiting.embeddings) for ear in self._ears)
         taken = [ear.take(count) for ear in self._ears]
-        labels = list(self.bundle.labels)
+        labels = self.bundle.labels
         probabilities = self.bundle.ensemble.predict_proba(taken) if count else np.empty((0, len(labels)))
         starts = (self._told + np.arange(count)) * self.bundle.hop
         self._told += count
-        times = pd.DataFrame({"start": starts, "end": starts + self.bundle.window})
-        return pd.concat([times, pd.DataFrame(probabilities, columns=labels)], axis=1)
+        return frame_windows({"start": starts, "end": starts + self.bundle.window}, labels, probabilities)
 
 
 def listen(

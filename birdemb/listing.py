@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from birdemb.errors import InputError
 from birdemb.storage import read_json, replace_atomically
+from birdemb.tables.text import replace_csv
 
 __all__ = ["EmbeddedRecording", "Listing", "SkippedRecording", "write_skipped"]
 
@@ -159,12 +159,7 @@ def write_skipped(path: Path, skipped: Sequence[SkippedRecording]) -> Path | Non
     if not skipped:
         path.unlink(missing_ok=True)
         return None
-    with (
-        replace_atomically(path) as temporary,
-        # Names of files need not be valid text.
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        table = csv.writer(file, lineterminator="\n")
+    with replace_csv(path) as table:
         table.writerow(("path", "stage", "reason"))
         table.writerows((entry.recording, entry.stage, entry.reason) for entry in skipped)
     return path

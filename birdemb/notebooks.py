@@ -25,6 +25,7 @@ from birdemb.inference import predict_soundscapes
 from birdemb.kit_use import find_bundle, use_models
 from birdemb.listening import check_sample_rate, read_samples
 from birdemb.postprocess import postprocess as apply_steps
+from birdemb.tables.wide import frame_windows
 from birdemb.workspace import Workspace
 
 __all__ = ["predict"]
@@ -82,6 +83,8 @@ def predict(
     place = Workspace(Path(workspace))
     named = model if model is not None else place.last_bundle()
     bundle = named if isinstance(named, Bundle) else read_bundle(find_bundle(named))
+    if weights is not None and len(bundle.identities) > 1:
+        raise InputError("One encoder's weights were given, and the bundle has several. Use BIRDEMB_MODELS.")
     steps = choose_steps(postprocess, bundle.postprocessing, bundle.window)
     if isinstance(source, str | Path):
         with use_models(named):
@@ -92,7 +95,8 @@ def predict(
         path = _keep_samples(source, sample_rate, folder) if sample_rate is not None else _keep(source, folder)
         if place.cards.is_file():
             shutil.copy(place.cards, folder)
-        table = _predict_path(bundle, path, Workspace(folder), steps, weights=weights, jobs=1)
+        what = "array" if is_array else "file"
+        table = _predict_path(bundle, path, Workspace(folder), steps, weights=weights, jobs=1, what=what)
     table["recording"] = ""
     return table
 
@@ -131,17 +135,26 @@ def _predict_path(
     *,
     weights: str | Path | None,
     jobs: int,
+    what: str | None = None,
 ) -> pd.DataFrame:
     listing, prediction = predict_soundscapes(bundle, source, place, weights=weights, jobs=jobs, show_progress=False)
     if listing.skipped:
-        first = listing.skipped[0]
-        said = f"{first.recording}: {first.reason}"
+        first, count = listing.skipped[0], len(listing.skipped)
         if not listing.recordings:
-            raise InputError(f"No recording in {hide_secrets(str(source))} could be used. The first, {said}.")
-        warnings.warn(f"{len(listing.skipped)} recordings were left out. The first, {said}.", stacklevel=3)
+            raise InputError(
+                f"The {what} cannot be predicted: {first.reason}."
+                if what is not None
+                else f"No recording in {hide_secrets(str(source))} could be used. The first, {first.recording}: "
+                f"{first.reason}."
+            )
+        warnings.warn(
+            f"{count} recording{'s were' if count > 1 else ' was'} left out. The first, {first.recording}: "
+            f"{first.reason}.",
+            stacklevel=3,
+        )
     prediction = apply_steps(prediction, steps, source)
     names = np.array([entry.recording for entry in prediction.recordings], object)[prediction.recording_numbers]
-    times = pd.DataFrame({"recording": names, "start": prediction.starts, "end": prediction.starts + prediction.window})
-    table = pd.concat([times, pd.DataFrame(prediction.probabilities, columns=list(prediction.labels))], axis=1)
+    times = {"recording": names, "start": prediction.starts, "end": prediction.starts + prediction.window}
+    table = frame_windows(times, prediction.labels, prediction.probabilities)
     table.attrs["skipped"] = [(entry.recording, entry.reason) for entry in listing.skipped]
     return table

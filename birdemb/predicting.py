@@ -194,7 +194,7 @@ def predict_folder(
     with use_models(named):
         check_place(latitude, longitude, week, steps.asks)
     wish = read_wish(bundle, table, sample_submission, blend_with, blend_weight)
-    thresholds = _choose_thresholds(bundle, model, min_confidence, needed=any(not one.of_windows for one in outputs))
+    thresholds = _choose_thresholds(bundle, model, min_confidence, outputs)
     if merge is not None:
         check_number("The gap over which detections are joined", merge, at_least=0)
     zone = parse_zone(time_zone) if time_zone is not None else None
@@ -206,7 +206,7 @@ def predict_folder(
         refuse_shared_stems(recordings)
     place.check_writable()
     for one in outputs:
-        one.check_writable()
+        one.check_writable(bundle.labels, found.folder, recordings)
 
     def process(prediction: Prediction) -> Prediction:
         return apply_steps(prediction, steps, path, latitude=latitude, longitude=longitude, week=week)
@@ -274,7 +274,7 @@ def _refuse_to_overwrite(outputs: Sequence[Output], *inputs: str | Path | None) 
 
 
 def _choose_thresholds(
-    bundle: Bundle, model: Path, min_confidence: float | None, *, needed: bool
+    bundle: Bundle, model: Path, min_confidence: float | None, outputs: Sequence[Output]
 ) -> NDArray[np.float64] | None:
     if min_confidence is not None:
         check_number("The least confidence", min_confidence, at_least=0, at_most=1)
@@ -282,9 +282,11 @@ def _choose_thresholds(
     thresholds = bundle.ensemble.thresholds
     if thresholds is not None:
         return thresholds.threshold
-    if needed:
+    needing = next((output for output in outputs if not output.of_windows), None)
+    if needing is not None:
         raise InputError(
-            f"{model} has no thresholds, as nothing was validated when it was fitted. Give one for all classes with "
-            "--min-confidence, or fit it with --cv, on classes that have several recordings."
+            f"{needing.path} is to be {needing.form}, a table of detections, and {model} has no thresholds, as nothing "
+            "was validated when it was fitted. Give one for all classes with --min-confidence, fit it with --cv, on "
+            "classes that have several recordings, or name a table of all windows, such as submission.csv."
         )
     return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from birdemb.errors import InputError
 from birdemb.listing import EmbeddedRecording
-from birdemb.tables.text import replace_text
+from birdemb.tables.text import replace_csv
 
 __all__ = [
     "SampleMatch",
@@ -140,7 +141,7 @@ def match_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[flo
     Raises
     ------
     InputError
-        If the sample has none of the classes, or none of the rows.
+        If the sample has none of the classes, or none of the rows although some were predicted.
     """
     classes = [name for name in table.columns if name != "row_id"]
     wanted = [name for name in sample.columns if name != "row_id"]
@@ -151,23 +152,24 @@ def match_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[flo
         )
     places = pd.Index(table["row_id"]).get_indexer(pd.Index(sample["row_id"]))
     missing = places < 0
-    if missing.all():
+    if missing.all() and len(table):
         raise InputError(
             f"The sample submission asks for none of the predicted rows: it has {sample['row_id'].iloc[0]!r}, "
             f"the prediction {table['row_id'].iloc[0]!r}. Are these its soundscapes?"
         )
     values = np.zeros((len(sample), len(wanted)))
-    shares = dict(zip(classes, priors, strict=True))
+    shares, asked = dict(zip(classes, priors, strict=True)), set(wanted)
     # A column at a time, so that there is one table more in memory and not several.
     for column, name in enumerate(wanted):
         if name in shares:
-            values[:, column] = np.where(missing, shares[name], table[name].to_numpy()[places])
+            values[missing, column] = shares[name]
+            values[~missing, column] = table[name].to_numpy()[places[~missing]]
     result = pd.DataFrame(values, columns=wanted, copy=False)
     result.insert(0, "row_id", sample["row_id"].tolist())
     return SampleMatch(
         table=result,
         unknown_classes=tuple(name for name in wanted if name not in shares),
-        dropped_classes=tuple(name for name in classes if name not in wanted),
+        dropped_classes=tuple(name for name in classes if name not in asked),
         filled_rows=tuple(sample["row_id"].to_numpy()[missing].tolist()),
         dropped_rows=len(table) - len(np.unique(places[~missing])),
     )
@@ -191,8 +193,7 @@ def write_submission(path: Path, table: pd.DataFrame) -> None:
         If a value is not in 0 to 1, or the path cannot be written.
     """
     _refuse_improbable(table)
-    with replace_text(path) as file:
-        rows = csv.writer(file, lineterminator="\n")
+    with replace_csv(path) as rows:
         rows.writerow(table.columns)
         # pandas writes such a table in twice the time.
         for first in range(0, len(table), _ROWS_AT_ONCE):
@@ -229,31 +230,60 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If it is no such table: no row_id, a row or a column twice, an empty table, or something that is no number.
+        If it is no such table: no row_id, a row or a column twice, a row of another length, no rows, or something
+        that is no number.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _read_rows(path, csv.reader(file, strict=True))
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror or error}.") from error
-    except (ValueError, UnicodeError) as error:
+    except (csv.Error, UnicodeError) as error:
         raise InputError(f"{path} is no CSV table in UTF-8 ({error}).") from error
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        named = Counter(next(csv.reader(file), []))  # pandas would number those that are there twice
-    if named and max(named.values()) > 1:
-        raise InputError(f"{path} has the column {named.most_common(1)[0][0]!r} twice. Leave one of them.")
-    if "row_id" not in table or len(table.columns) < 2 or table.empty:
+
+
+def _read_rows(path: Path, lines: Iterator[list[str]]) -> pd.DataFrame:
+    # Not pandas, which takes the row ids for an index, and the next column for row_id, where rows have a cell too many.
+    filled = filter(None, lines)
+    header = next(filled, [])
+    column, columns = Counter(header).most_common(1)[0] if header else ("", 0)
+    if columns > 1:
+        raise InputError(f"{path} has the column {column!r} twice. Leave one of them.")
+    first = next(filled, None)
+    if "row_id" not in header or len(header) < 2 or first is None:
         raise InputError(f"{path} has to have a column row_id, one column for each class, and rows.")
-    twice = table["row_id"].duplicated()
-    if twice.any():
-        raise InputError(f"{path} has the row {table['row_id'][twice.to_numpy()].iloc[0]!r} twice.")
-    for name in table.columns.drop("row_id"):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        wrong = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
-        if wrong.any():
-            line = int(np.argmax(wrong))
-            raise InputError(
-                f"{path} has {table[name].iloc[line]!r} for {name} in the row {table['row_id'].iloc[line]!r}; "
-                "expected a number."
-            )
-        table[name] = numbers.astype(np.float64)
+    place = header.index("row_id")
+    names = [name for name in header if name != "row_id"]
+    parts: list[NDArray[np.float64]] = []
+    row_ids: list[str] = []
+    seen: set[str] = set()
+    rows = chain([first], filled)
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
+        for row in some:
+            if len(row) != len(header):
+                raise InputError(
+                    f"{path} has {len(row)} cells in the row {row[min(place, len(row) - 1)]!r}, and {len(header)} "
+                    "columns. Expected a cell for each column."
+                )
+            row_ids.append(row.pop(place))
+            if row_ids[-1] in seen:
+                raise InputError(f"{path} has the row {row_ids[-1]!r} twice.")
+            seen.add(row_ids[-1])
+        parts.append(_read_numbers(path, some, row_ids[-len(some) :], names))
+    table = pd.DataFrame(np.concatenate(parts), columns=names, copy=False)
+    table.insert(place, "row_id", row_ids)
     return table
+
+
+def _read_numbers(path: Path, rows: list[list[str]], row_ids: list[str], names: list[str]) -> NDArray[np.float64]:
+    try:
+        numbers = np.array(rows, dtype=np.float64)
+    except ValueError:
+        numbers = pd.DataFrame(rows, dtype=object).apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = np.argwhere(~np.isfinite(numbers))
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        raise InputError(
+            f"{path} has {rows[row][column]!r} for {names[column]} in the row {row_ids[row]!r}; expected a number."
+        )
+    return numbers

@@ -70,6 +70,16 @@ def test_script_says_what_is_missing(kit):
     assert "Error: There is no no-such. Name a Python" in done.stderr
 
 
+def test_script_without_its_kit_says_so(kit, tmp_path):
+    shutil.copy(kit / "run.sh", tmp_path)
+    done = start(tmp_path, "sounds")
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"Error: There is no check.py in {tmp_path}. Start run.sh in its kit, not a copy of it or a link to it.\n"
+    )
+
+
 @pytest.mark.slow
 def test_script_says_that_birdemb_is_missing_where_there_are_no_wheels(kit, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)

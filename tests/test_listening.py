@@ -1,6 +1,7 @@
 """Sound that comes block by block is predicted as a recording of the same samples is."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from birdemb.errors import InputError
 from birdemb.fitting import fit
 from birdemb.listening import Listener, listen, read_samples
 from birdemb.notebooks import predict
+from birdemb.taxonomy import ClassName
 
 RATE = 32_000  # melspec's own
 
@@ -123,16 +125,34 @@ def test_misuse_is_a_sentence(place):
             late()
 
 
+def test_weights_of_one_encoder_are_refused_where_there_are_two(place):
+    bundle = read_bundle(next(place.rglob("*.birdemb")))
+    ensemble = replace(bundle.ensemble, priors=bundle.ensemble.priors * 2)
+    two = replace(bundle, ensemble=ensemble, identities=bundle.identities * 2)
+    for act in (predict, lambda *_, **settings: Listener(sample_rate=RATE, **settings)):
+        with pytest.raises(InputError, match="One encoder's weights were given, and the bundle has several"):
+            act("song.wav", model=two, weights="x.tflite", workspace=place)
+
+
+def test_class_with_the_name_of_a_column_is_refused(place, tmp_path):
+    bundle = read_bundle(next(place.rglob("*.birdemb")))
+    named = replace(bundle, classes=(ClassName("start"), *bundle.classes[1:]))
+    for act in (predict, lambda samples, **settings: Listener(**settings).feed(samples)):
+        with pytest.raises(InputError, match="The class 'start' has the name of another column"):
+            act(sing(6), model=named, sample_rate=RATE, workspace=place)
+
+
 @pytest.mark.parametrize(
     ("source", "settings", "said"),
     [
         (np.zeros(10), {}, "needs its sample_rate"),
         ("song.wav", {"sample_rate": 48_000}, "no array of samples"),
         (np.zeros(0), {"sample_rate": 48_000}, "holds no samples"),
+        (np.full(10, 1e30), {"sample_rate": 48_000}, "^The array cannot be predicted: melspec cannot encode it"),
         (12, {}, "A int cannot be predicted"),
         (io.StringIO("text"), {}, "open for text"),
-        (io.BytesIO(b""), {}, "the file is empty"),
-        (io.BytesIO(b"no sound" * 100), {}, "no audio that libsndfile can read"),
+        (io.BytesIO(b""), {}, "^The file cannot be predicted: the file is empty"),
+        (io.BytesIO(b"no sound" * 100), {}, "^The file cannot be predicted: no audio that libsndfile can read"),
         ("nowhere", {}, "no folder or file"),
     ],
 )
@@ -144,7 +164,7 @@ def test_what_cannot_be_predicted_is_a_sentence(place, source, settings, said):
 def test_a_bad_recording_among_others_is_a_warning(place, tmp_path):
     soundfile.write(tmp_path / "song.flac", sing(3), RATE)
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    with pytest.warns(UserWarning, match=r"1 recordings were left out. The first, broken\.wav: "):
+    with pytest.warns(UserWarning, match=r"1 recording was left out. The first, broken\.wav: "):
         table = predict(tmp_path, workspace=place, jobs=1)
     assert table["recording"].tolist() == ["song.flac"]
     assert [path for path, _ in table.attrs["skipped"]] == ["broken.wav"]

@@ -1,6 +1,7 @@
 """`birdemb predict`: which tables it writes where, what it refuses, and that every row is there."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_what_is_read_is_not_replaced(world, workspace, option, output):
     ("more", "said"),
     [
         (["-o", "x.xlsx"], "x.xlsx has the suffix .xlsx"),
-        (["-o", "x.txt"], "has no thresholds.*--min-confidence"),
+        (["-o", "x.txt"], "x.txt is to be raven, a table of detections, and .* has no thresholds.*--min-confidence"),
         (["--detections", "x.csv"], "has no thresholds"),
         (["--min-confidence", "1.5"], "least confidence is 1.5"),
         (["--merge", "-1"], "gap .* is -1.0"),
@@ -119,6 +120,12 @@ def test_times_of_day_are_told_where_names_have_them(workspace):
     starts = {json.loads(line)["end_time"] for line in Path("found.jsonl").read_text().splitlines()}
     assert starts == {"2025-03-30T03:00:07+02:00", None}
     assert "no time zone" in refuse(*arguments(workspace, "some", "--time-zone", "Berlin/Europe"))
+
+
+def test_result_may_have_a_name_that_is_no_text(workspace):
+    write_noise(Path("some/a.wav"), 5)
+    assert r"result: gr\udcfcn.csv" in run(*arguments(workspace, "some", "-o", os.fsdecode(b"gr\xfcn.csv")))
+    assert Path(os.fsdecode(b"gr\xfcn.csv")).is_file()
 
 
 def truncate(path, share):

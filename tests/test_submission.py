@@ -90,6 +90,13 @@ def test_a_sample_of_the_same_form_changes_nothing():
     assert (match.unknown_classes, match.dropped_classes, match.filled_rows, match.dropped_rows) == ((), (), (), 0)
 
 
+def test_where_nothing_was_predicted_a_sample_is_filled():
+    empty = make_submission([], np.empty((0, 2)), ["wren", "owl"])
+    match = match_sample(empty, scores(["a_5", "b_5"], owl=0.0), priors=[0.25, 0.5])
+    assert match.table.to_dict("list") == {"row_id": ["a_5", "b_5"], "owl": [0.5, 0.5]}
+    assert match.filled_rows == ("a_5", "b_5")
+
+
 def test_a_sample_without_any_of_the_classes_is_refused():
     with pytest.raises(InputError, match=r"none of the bundle's classes: it has kiwi, .*has wren"):
         match_sample(scores(["a_5"], wren=[0.1]), scores(["a_5"], kiwi=[0.0]), priors=[0.5])
@@ -109,7 +116,7 @@ def test_scores_come_back_to_the_last_bit(tmp_path, values):
     with path.open(newline="") as file:
         read = [float(row["wren"]) for row in csv.DictReader(file)]
     np.testing.assert_array_equal(read, values)
-    np.testing.assert_allclose(read_scores(path)["wren"], values, rtol=1e-15, atol=0)
+    np.testing.assert_array_equal(read_scores(path)["wren"], values)
 
 
 def test_probabilities_near_one_keep_their_ranks(tmp_path):
@@ -141,7 +148,7 @@ def test_name_that_is_no_text_is_escaped(tmp_path):
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):
-    table = scores(["a_5", 'ü 鳥,"x"_5', "NA"], **{"1139490": [0.5, 0.25, 1.0], "NA": [0.0, 1e-30, 0.125]})
+    table = scores(["a_5", 'ü 鳥,"x\r"_5', "NA"], **{"1139490": [0.5, 0.25, 1.0], "N\rA": [0.0, 1e-30, 0.125]})
     write_submission(tmp_path / "submission.csv", table)
     pd.testing.assert_frame_equal(read_scores(tmp_path / "submission.csv"), table, check_exact=True)
 
@@ -178,13 +185,16 @@ def test_a_protected_folder_cannot_be_written(tmp_path):
         ("id,wren\na_5,0.5\n", "column row_id"),
         ("row_id\na_5\n", "one column for each class"),
         ("row_id,wren\n", "rows"),
-        ("", "no CSV table"),
+        ("", "column row_id"),
+        ('row_id,wren\n"a_5,0.5\n', "no CSV table"),
         ("row_id,wren\na_5,0.5\nb_5,0.5\na_5,0.25\n", "'a_5' twice"),
         ("row_id,wren\na_5,0.5\nb_5,high\n", "'high' for wren in the row 'b_5'"),
         ("row_id,wren\na_5,\n", "'' for wren"),
         ("row_id,wren\na_5,nan\n", "'nan' for wren"),
         ("row_id,wren\na_5,inf\n", "'inf' for wren"),
-        ("row_id,wren\na_5,0.5,9\nb_5\n", "CSV|number|row_id"),
+        ("row_id,wren\na_5,0.5,9\nb_5\n", "3 cells in the row 'a_5'"),
+        ("row_id,wren,owl\na_5,0.5\n", "2 cells in the row 'a_5', and 3 columns"),
+        ("row_id,wren\na_5,0.5,0.25\nb_5,0.5,0.25\n", "3 cells in the row 'a_5', and 2 columns"),
         ("row_id,wren\nGr\xfcn_5,0.5\n".encode("latin-1"), "UTF-8"),
     ],
 )

@@ -290,6 +290,54 @@ def test_tab_and_line_end_in_a_class_do_not_break_a_line(tmp_path):
     assert row["Begin File"] == "a b c.wav"
 
 
+@pytest.mark.parametrize("form", ["wide", "long", "detections", "kaleidoscope", "birdnet"])
+def test_carriage_return_in_a_name_does_not_break_a_row(tmp_path, form):
+    _, path = write(tmp_path, form, source_of(5, probabilities=[[0.9, 0, 0]], names=["a\rb.wav"]))
+    rows = pd.read_csv(path)
+    assert len(rows) == (3 if form == "long" else 1)
+    assert "a\rb.wav" in str(rows.iloc[0].to_dict()).replace("\\r", "\r")
+
+
+@pytest.mark.parametrize(("form", "column"), [("raven", "End Time (s)"), ("kaleidoscope", "DURATION")])
+def test_seconds_have_no_exponent(tmp_path, form, column):
+    # A sample more than a window has a window of its own.
+    _, path = write(tmp_path, form, source_of(5 + 1 / 44_100, probabilities=[[0, 0, 0], [0.9, 0, 0]]), "table.txt")
+    (row,) = read_csv(path, "\t" if form == "raven" else ",")
+    assert row[column] == ("5.000023" if form == "raven" else "0.000023")
+
+
+@pytest.mark.parametrize(("form", "label"), [(SUBMISSION, "row_id"), ("wide", "recording"), ("wide", "end_time")])
+def test_class_with_the_name_of_a_column_is_refused(tmp_path, form, label):
+    output = choose_output(tmp_path / "table.csv", form)
+    with pytest.raises(InputError, match=f"The class '{label}' has the name of another column"):
+        output.check_writable(["amecro", label], "/data", [])
+    output.check_writable(["amecro"], "/data", [])
+    choose_output(tmp_path / "table.csv", "long").check_writable([label], "/data", [])
+
+
+@pytest.mark.parametrize("detections", [False, True])
+def test_standard_output_is_no_file(detections):
+    with pytest.raises(InputError, match="A table is written to a file, and - is none"):
+        choose_output(Path("-"), detections=detections)
+
+
+def test_file_is_no_folder_of_tables(tmp_path):
+    (tmp_path / "table").touch()
+    with pytest.raises(InputError, match=r"table is a file, and the form raven makes a folder.*Name a folder"):
+        choose_output(tmp_path / "table").check_writable([], "/data", [])
+
+
+def test_labels_beside_recordings_are_not_replaced(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/b.txt").write_text("mine")
+    output = choose_output(tmp_path, "audacity")
+    with pytest.raises(InputError, match=r"b\.txt lies beside its recording already.*Name another folder"):
+        output.check_writable([], str(tmp_path), ["site/a.wav", "site/b.wav"])
+    output.check_writable([], str(tmp_path), ["site/a.wav"])
+    output.check_writable([], "/data", ["site/b.wav"])
+    assert text_of(tmp_path / "site/b.txt") == "mine"
+
+
 @pytest.mark.parametrize("form", sorted({*DETECTION_FORMS, *WINDOW_FORMS} - {SUBMISSION}))
 def test_name_that_is_no_text_is_escaped(tmp_path, form):
     name = os.fsdecode(b"gr\xfcn.wav")

@@ -18,7 +18,10 @@ from birdemb.tables.recording_files import write_recording_files
 from birdemb.tables.source import TableSource, clip_ends
 from birdemb.tables.text import plain, replace_text, tell_probability
 
-__all__ = ["write_audacity", "write_audacity_folder"]
+__all__ = ["AUDACITY_ENDING", "write_audacity", "write_audacity_folder"]
+
+AUDACITY_ENDING = ".txt"
+"""Of the files' names in a folder of a file for each recording."""
 
 
 def write_audacity(path: Path, source: TableSource) -> int:
@@ -71,7 +74,7 @@ def write_audacity_folder(folder: Path, source: TableSource) -> int:
     InputError
         If a file cannot be written.
     """
-    return write_recording_files(folder, source, ".txt", _write_labels)
+    return write_recording_files(folder, source, AUDACITY_ENDING, _write_labels)
 
 
 def _write_labels(file: TextIO, entry: EmbeddedRecording, table: pd.DataFrame) -> None:

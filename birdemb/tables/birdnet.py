@@ -7,7 +7,6 @@ names, as BirdNET-Analyzer has it for labels that are one name alone.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -17,9 +16,12 @@ import pandas as pd
 from birdemb.listing import EmbeddedRecording
 from birdemb.tables.recording_files import write_recording_files
 from birdemb.tables.source import TableSource
-from birdemb.tables.text import replace_text, tell_probability
+from birdemb.tables.text import make_csv, replace_csv, tell_probability
 
-__all__ = ["BIRDNET_COLUMNS", "write_birdnet", "write_birdnet_folder"]
+__all__ = ["BIRDNET_COLUMNS", "BIRDNET_ENDING", "write_birdnet", "write_birdnet_folder"]
+
+BIRDNET_ENDING = ".BirdNET.results.csv"
+"""Of the files' names in a folder of a file for each recording."""
 
 BIRDNET_COLUMNS = ("Start (s)", "End (s)", "Scientific name", "Common name", "Confidence", "File")
 
@@ -44,8 +46,7 @@ def write_birdnet(path: Path, source: TableSource) -> int:
         If it cannot be written.
     """
     found = 0
-    with replace_text(path) as file:
-        rows = csv.writer(file, lineterminator="\n")
+    with replace_csv(path) as rows:
         rows.writerow(BIRDNET_COLUMNS)
         for _, table in source.detections():
             found += len(table)
@@ -73,11 +74,11 @@ def write_birdnet_folder(folder: Path, source: TableSource) -> int:
     """
 
     def write(file: TextIO, _: EmbeddedRecording, table: pd.DataFrame) -> None:
-        rows = csv.writer(file, lineterminator="\n")
+        rows = make_csv(file)
         rows.writerow(BIRDNET_COLUMNS)
         rows.writerows(_rows(table, source))
 
-    return write_recording_files(folder, source, ".BirdNET.results.csv", write)
+    return write_recording_files(folder, source, BIRDNET_ENDING, write)
 
 
 def _rows(table: pd.DataFrame, source: TableSource) -> Iterator[tuple[str, ...]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from birdemb.detections import COLUMNS
 from birdemb.tables.source import TableSource
-from birdemb.tables.text import replace_text, tell_number
+from birdemb.tables.text import replace_csv, tell_number
 
 __all__ = ["write_detections"]
 
@@ -32,8 +31,7 @@ def write_detections(path: Path, source: TableSource) -> int:
         If it cannot be written.
     """
     found = 0
-    with replace_text(path) as file:
-        rows = csv.writer(file, lineterminator="\n")
+    with replace_csv(path) as rows:
         rows.writerow((*COLUMNS, "start_time", "end_time"))
         for _, table in source.detections():
             found += len(table)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from birdemb.errors import InputError
 from birdemb.storage import check_writable
-from birdemb.tables.audacity import write_audacity, write_audacity_folder
-from birdemb.tables.birdnet import write_birdnet, write_birdnet_folder
+from birdemb.tables.audacity import AUDACITY_ENDING, write_audacity, write_audacity_folder
+from birdemb.tables.birdnet import BIRDNET_ENDING, write_birdnet, write_birdnet_folder
 from birdemb.tables.detections_csv import write_detections
 from birdemb.tables.json_lines import write_json_lines
 from birdemb.tables.kaleidoscope import write_kaleidoscope
 from birdemb.tables.long import write_long
 from birdemb.tables.parquet import refuse_without_pyarrow, write_parquet, write_parquet_detections
-from birdemb.tables.raven import write_raven, write_raven_folder
+from birdemb.tables.raven import RAVEN_ENDING, write_raven, write_raven_folder
+from birdemb.tables.recording_files import refuse_beside_recordings
 from birdemb.tables.source import TableSource
-from birdemb.tables.wide import write_wide
+from birdemb.tables.wide import WIDE_COLUMNS, refuse_names_of_columns, write_wide
 
 __all__ = ["DETECTION_FORMS", "SUBMISSION", "WINDOW_FORMS", "Output", "choose_output"]
 
@@ -35,18 +36,24 @@ class Form:
     ----------
     file, folder : callable or None
         Write it to one file, and to a folder of a file for each recording; each is None where there is no such thing.
+    ending : str
+        Of the files' names in such a folder.
     has_times : bool
         Whether it tells the time of day.
+    columns : tuple of str
+        Those beside the classes, where each class has a column.
     """
 
     file: Writer | None
     folder: Writer | None = None
+    ending: str = ""
     has_times: bool = False
+    columns: tuple[str, ...] = ()
 
 
 WINDOW_FORMS: Mapping[str, Form] = {
-    SUBMISSION: Form(None),
-    "wide": Form(write_wide, has_times=True),
+    SUBMISSION: Form(None, columns=("row_id",)),
+    "wide": Form(write_wide, has_times=True, columns=WIDE_COLUMNS),
     "long": Form(write_long, has_times=True),
     "parquet": Form(write_parquet, has_times=True),
 }
@@ -54,10 +61,10 @@ WINDOW_FORMS: Mapping[str, Form] = {
 
 DETECTION_FORMS: Mapping[str, Form] = {
     "detections": Form(write_detections, has_times=True),
-    "raven": Form(write_raven, write_raven_folder),
-    "audacity": Form(write_audacity, write_audacity_folder),
+    "raven": Form(write_raven, write_raven_folder, RAVEN_ENDING),
+    "audacity": Form(write_audacity, write_audacity_folder, AUDACITY_ENDING),
     "kaleidoscope": Form(write_kaleidoscope, has_times=True),
-    "birdnet": Form(write_birdnet, write_birdnet_folder),
+    "birdnet": Form(write_birdnet, write_birdnet_folder, BIRDNET_ENDING),
     "jsonl": Form(write_json_lines, has_times=True),
     "parquet": Form(write_parquet_detections, has_times=True),
 }
@@ -95,14 +102,31 @@ class Output:
     def _form(self) -> Form:
         return (WINDOW_FORMS if self.of_windows else DETECTION_FORMS)[self.form]
 
-    def check_writable(self) -> None:
+    def check_writable(self, labels: Iterable[str] = (), folder: str = "", recordings: Iterable[str] = ()) -> None:
         """Make sure, before long work, that it can be written.
+
+        Parameters
+        ----------
+        labels : iterable of str
+            Of the classes.
+        folder : str
+            Absolute path or URL of the folder that the recordings are in.
+        recordings : iterable of str
+            Beside which nothing may be replaced.
 
         Raises
         ------
         InputError
-            If it cannot.
+            If it cannot, or would replace what lies beside a recording.
         """
+        refuse_names_of_columns(labels, self._form.columns)
+        if self.is_folder and self.path.exists() and not self.path.is_dir():
+            raise InputError(
+                f"{self.path} is a file, and the form {self.form} makes a folder of tables where a path has no suffix. "
+                "Name a folder, or a file with a suffix."
+            )
+        if self.is_folder:
+            refuse_beside_recordings(self.path, folder, recordings, self._form.ending)
         check_writable(self.path / ".birdemb" if self.is_folder else self.path)
 
     def write(self, source: TableSource) -> int:
@@ -144,6 +168,8 @@ def choose_output(path: Path, form: str | None = None, *, detections: bool = Fal
     MissingDependencyError
         If the package that writes it is not installed.
     """
+    if str(path) == "-":
+        raise InputError("A table is written to a file, and - is none. Name a file, such as submission.csv.")
     forms = DETECTION_FORMS if detections else {**DETECTION_FORMS, **WINDOW_FORMS}
     by_suffix = {".csv": "detections" if detections else SUBMISSION, **_BY_SUFFIX}
     suffix = path.suffix.lower()

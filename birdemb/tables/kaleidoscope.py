@@ -9,13 +9,12 @@ less is better.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from birdemb.origin import Origin, window_times
 from birdemb.tables.source import TableSource, clip_ends
-from birdemb.tables.text import replace_text, tell_number, tell_probability
+from birdemb.tables.text import replace_csv, tell_number, tell_probability
 
 __all__ = ["KALEIDOSCOPE_COLUMNS", "write_kaleidoscope"]
 
@@ -59,8 +58,7 @@ def write_kaleidoscope(path: Path, source: TableSource) -> int:
     """
     columns = ("recording", "start", "end", "class", "scientific_name", "common_name", "probability")
     found = 0
-    with replace_text(path) as file:
-        rows = csv.writer(file, lineterminator="\n")
+    with replace_csv(path) as rows:
         rows.writerow(KALEIDOSCOPE_COLUMNS)
         for recordings, table in source.detections():
             found += len(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from birdemb.tables.source import TableSource, WindowPart
-from birdemb.tables.text import replace_text, tell_number
+from birdemb.tables.text import replace_csv, tell_number
 
 __all__ = ["LONG_COLUMNS", "write_long"]
 
@@ -48,8 +47,7 @@ def write_long(path: Path, source: TableSource) -> int:
     InputError
         If it cannot be written.
     """
-    with replace_text(path) as file:
-        table = csv.writer(file, lineterminator="\n")
+    with replace_csv(path) as table:
         table.writerow(LONG_COLUMNS)
         for part in source.windows():
             table.writerows(_rows(part, source))

@@ -20,7 +20,10 @@ from birdemb.tables.recording_files import write_recording_files
 from birdemb.tables.source import TableSource, clip_ends
 from birdemb.tables.text import plain, replace_text, tell_number, tell_probability
 
-__all__ = ["RAVEN_COLUMNS", "write_raven", "write_raven_folder"]
+__all__ = ["RAVEN_COLUMNS", "RAVEN_ENDING", "write_raven", "write_raven_folder"]
+
+RAVEN_ENDING = ".selections.txt"
+"""Of the files' names in a folder of a file for each recording."""
 
 RAVEN_COLUMNS = (
     "Selection",
@@ -99,7 +102,7 @@ def write_raven_folder(folder: Path, source: TableSource) -> int:
         file.write("\t".join(RAVEN_COLUMNS) + "\n")
         file.writelines(_lines([entry], table, source, count(1), {entry.recording: 0.0}))
 
-    return write_recording_files(folder, source, ".selections.txt", write)
+    return write_recording_files(folder, source, RAVEN_ENDING, write)
 
 
 def _lines(

@@ -14,7 +14,7 @@ from birdemb.listing import EmbeddedRecording
 from birdemb.tables.source import TableSource
 from birdemb.tables.text import replace_text
 
-__all__ = ["name_files", "write_recording_files"]
+__all__ = ["name_files", "refuse_beside_recordings", "write_recording_files"]
 
 
 def name_files(recordings: Iterable[str], ending: str) -> dict[str, PurePosixPath]:
@@ -55,6 +55,34 @@ def name_files(recordings: Iterable[str], ending: str) -> dict[str, PurePosixPat
         alone = short[cut.casefold()] == 1 and not whole[cut.casefold()]
         named[recording] = PurePosixPath((cut if alone else str(path)) + ending)
     return named
+
+
+def refuse_beside_recordings(folder: Path, place: str, recordings: Iterable[str], ending: str) -> None:
+    """Make sure that no file that lies beside a recording is replaced, as labels that were made by hand lie there.
+
+    Parameters
+    ----------
+    folder : Path
+        That files are to be written to.
+    place : str
+        Absolute path or URL of the folder that the recordings are in.
+    recordings : iterable of str
+    ending : str
+        Of the files' names; see `name_files`.
+
+    Raises
+    ------
+    InputError
+        If the folders are the same, and one of the files is there.
+    """
+    if folder.resolve() != Path(place):
+        return
+    for name in name_files(recordings, ending).values():
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder / name} lies beside its recording already, and may be what somebody made by hand. "
+                "Name another folder, or move it away."
+            )
 
 
 def write_recording_files(
