@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from birdemb.classify.bundle import Bundle
 from birdemb.embed.catalogue import find_card, load_card
 from birdemb.embed.encoder import Encoder, load_encoder
+from birdemb.embed.recordings import FoundRecordings
 from birdemb.embed.run import EmbedRun, embed_folder, refuse_other_embeddings
 from birdemb.embed.tasks import identify
 from birdemb.embed.windows import WindowGrid
@@ -28,7 +29,7 @@ _WINDOWS_AT_ONCE = 32_768
 
 def predict_soundscapes(
     bundle: Bundle,
-    path: str | Path,
+    path: str | Path | FoundRecordings,
     place: Workspace,
     *,
     jobs: int = -1,
@@ -39,8 +40,8 @@ def predict_soundscapes(
     Parameters
     ----------
     bundle : Bundle
-    path : path or URL
-        A folder of soundscapes, or one.
+    path : path, URL or FoundRecordings
+        A folder of soundscapes, or one; or some of a folder.
     place : Workspace
         Its cache is used.
     jobs : int
@@ -139,7 +140,7 @@ class EncoderSettings:
 
 
 def embed_as_fitted(
-    path: str | Path,
+    path: str | Path | FoundRecordings,
     place: Workspace,
     encoder: EncoderSettings,
     **settings: Any,  # noqa: ANN401 - each has its own type
@@ -148,7 +149,7 @@ def embed_as_fitted(
 
     Parameters
     ----------
-    path : path or URL
+    path : path, URL or FoundRecordings
     place : Workspace
     encoder : EncoderSettings
     **settings

@@ -24,7 +24,7 @@ def hold_lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterato
     path : Path
         The file that stands for the lock. It is made with its folder, and deleted at the end.
     waiting : callable
-        Called once before waiting begins.
+        Called once before waiting begins; where it raises, the lock is not waited for.
 
     Yields
     ------
@@ -50,11 +50,15 @@ def _open(path: Path, waiting: Callable[[], None]) -> tuple[int, bool]:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        while (held := _try(descriptor)) is None:
-            if not told:
-                waiting()
-                told = True
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        try:
+            while (held := _try(descriptor)) is None:
+                if not told:
+                    waiting()
+                    told = True
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+        except BaseException:
+            os.close(descriptor)
+            raise
         # Who held it before has deleted the file: a third process may hold the lock of a new one.
         if not held or os.name != "posix" or os.fstat(descriptor).st_nlink:
             return descriptor, held

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from birdemb.classify.postprocessing import STEPS, Context, Postprocessing, Range, Windows
 from birdemb.classify.postprocessing.labelled import Labelled
 from birdemb.classify.postprocessing.tuning import Tuning, check_groups, tune_postprocessing
+from birdemb.embed.recordings import FoundRecordings
 from birdemb.errors import MissingWeightsError
 from birdemb.prediction import Prediction
 from birdemb.recording_context import read_context
@@ -24,7 +25,7 @@ __all__ = ["postprocess", "refuse_too_few", "tune_on_soundscapes"]
 def postprocess(
     prediction: Prediction,
     steps: Postprocessing,
-    location: str | Path,
+    location: str | Path | FoundRecordings,
     *,
     latitude: float | None = None,
     longitude: float | None = None,
@@ -37,7 +38,7 @@ def postprocess(
     prediction : Prediction
         Stays as it is.
     steps : Postprocessing
-    location : path or URL
+    location : path, URL or FoundRecordings
         Of its recordings; their files and names are asked where and when they were made, if a step wants to know.
     latitude, longitude, week : number, optional
         Of recordings that do not tell theirs.

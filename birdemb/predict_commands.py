@@ -16,6 +16,7 @@ from birdemb.budget.time_budget import TimeBudget, parse_duration
 from birdemb.command_options import PATH, encoding, shared
 from birdemb.command_output import EXIT_SKIPPED, count, describe, end, some
 from birdemb.errors import InputError
+from birdemb.watch_command import watching
 
 __all__ = ["FORMS", "FORMS_OF_WINDOWS", "evaluate", "predict"]
 
@@ -51,7 +52,8 @@ def _read_duration(_: click.Context, parameter: click.Parameter, value: str | No
     "  birdemb predict test_soundscapes/ --blend-with other.csv --blend-weight 0.6\n"
     "  birdemb predict test_soundscapes/ --time-budget 90m --jobs 2\n"
     "  birdemb predict year/ -o all.parquet --detections for-raven/ --merge 0\n"
-    "  birdemb predict year/ -o labels/ --format audacity --min-confidence 0.7"
+    "  birdemb predict year/ -o labels/ --format audacity --min-confidence 0.7\n"
+    "  birdemb predict /media/recorders --watch -o night.csv --format detections"
 )
 @click.argument("path")
 @click.option("--output", "-o", type=PATH, default=Path("submission.csv"), show_default=True, help="Table to write.")
@@ -110,6 +112,7 @@ def _read_duration(_: click.Context, parameter: click.Parameter, value: str | No
     help="Time from the command's start until all has to be done, such as 90m or 1h30m: the table is written at "
     "once, and made better for as long as there is time.",
 )
+@watching
 @encoding
 @shared
 def predict(path: str, time_budget: float | None, **settings: Any) -> None:  # noqa: ANN401 - each option's own type

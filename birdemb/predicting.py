@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from birdemb.budget.anytime import predict_within
 from birdemb.budget.budget_report import BudgetReport
 from birdemb.budget.rows import ExpectedRecording
@@ -21,7 +18,7 @@ from birdemb.classify.checks import check_number
 from birdemb.classify.postprocessing import Postprocessing
 from birdemb.classify.postprocessing.spelling import choose_steps
 from birdemb.defaults import DEFAULT_WORKSPACE
-from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_recordings
+from birdemb.embed.recordings import find_recordings
 from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
 from birdemb.inference import predict_soundscapes
@@ -29,6 +26,7 @@ from birdemb.kit_use import find_bundle, use_models
 from birdemb.listing import Listing, write_skipped
 from birdemb.origin import parse_zone
 from birdemb.postprocess import postprocess as apply_steps
+from birdemb.predict_outputs import choose_thresholds, refuse_recordings, refuse_to_overwrite
 from birdemb.prediction import Prediction
 from birdemb.progress import tell_on_standard_error
 from birdemb.recording_context import check_place
@@ -180,7 +178,7 @@ def predict_folder(
     started = time.monotonic()
     budget = TimeBudget.of(time_budget) if time_budget is not None else None
     place = Workspace(Path(workspace))
-    _refuse_recordings(output, detections)
+    refuse_recordings(output, detections)
     table = choose_output(Path(output), form)
     listed = choose_output(Path(detections), detections_form, detections=True) if detections is not None else None
     outputs = [one for one in (table, listed) if one is not None]
@@ -188,13 +186,13 @@ def predict_folder(
     named, model = model, find_bundle(model)
     if not model.is_file():
         raise InputError(f"There is no bundle {model}. Check the path, or fit one with `birdemb fit`.")
-    _refuse_to_overwrite(outputs, model, sample_submission, blend_with, weights)
+    refuse_to_overwrite(outputs, model, sample_submission, blend_with, weights)
     bundle = read_bundle(model)
     steps = choose_steps(postprocess, bundle.postprocessing, bundle.window)
     with use_models(named):
         check_place(latitude, longitude, week, steps.asks)
     wish = read_wish(bundle, table, sample_submission, blend_with, blend_weight)
-    thresholds = _choose_thresholds(bundle, model, min_confidence, outputs)
+    thresholds = choose_thresholds(bundle, model, min_confidence, outputs)
     if merge is not None:
         check_number("The gap over which detections are joined", merge, at_least=0)
     zone = parse_zone(time_zone) if time_zone is not None else None
@@ -255,38 +253,3 @@ def predict_folder(
         elapsed=time.monotonic() - started,
         budget=inside,
     )
-
-
-def _refuse_recordings(*paths: str | Path | None) -> None:
-    for path in paths:
-        if path is not None and Path(path).suffix.lower() in AUDIO_SUFFIXES | OTHER_SUFFIXES:
-            raise InputError(f"{path} has the name of a recording, which a table must not replace. Name it .csv.")
-
-
-def _refuse_to_overwrite(outputs: Sequence[Output], *inputs: str | Path | None) -> None:
-    """Make sure that no table takes the place of what is read, or of the other table."""
-    if len({output.path.resolve() for output in outputs}) < len(outputs):
-        raise InputError(f"The result and the detections would both be written to {outputs[0].path}. Name two files.")
-    read = {Path(one).resolve() for one in inputs if one is not None}
-    for output in outputs:
-        if output.path.resolve() in read:
-            raise InputError(f"{output.path} is read here, and would be replaced by the result. Name another file.")
-
-
-def _choose_thresholds(
-    bundle: Bundle, model: Path, min_confidence: float | None, outputs: Sequence[Output]
-) -> NDArray[np.float64] | None:
-    if min_confidence is not None:
-        check_number("The least confidence", min_confidence, at_least=0, at_most=1)
-        return np.full(len(bundle.classes), float(min_confidence))
-    thresholds = bundle.ensemble.thresholds
-    if thresholds is not None:
-        return thresholds.threshold
-    needing = next((output for output in outputs if not output.of_windows), None)
-    if needing is not None:
-        raise InputError(
-            f"{needing.path} is to be {needing.form}, a table of detections, and {model} has no thresholds, as nothing "
-            "was validated when it was fitted. Give one for all classes with --min-confidence, fit it with --cv, on "
-            "classes that have several recordings, or name a table of all windows, such as submission.csv."
-        )
-    return None

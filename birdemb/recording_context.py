@@ -9,7 +9,7 @@ import numpy as np
 
 from birdemb.classify.postprocessing import Context
 from birdemb.embed.origins import origin_of_name
-from birdemb.embed.recordings import find_recordings
+from birdemb.embed.recordings import FoundRecordings, find_recordings
 from birdemb.embed.species_range import WHOLE_YEAR, explain_place, load_species_range
 from birdemb.errors import InputError
 from birdemb.headers import read_origins
@@ -50,7 +50,7 @@ def check_place(latitude: float | None, longitude: float | None, week: int | Non
 
 
 def read_context(
-    location: str | Path,
+    location: str | Path | FoundRecordings,
     names: Sequence[str],
     classes: Sequence[ClassName],
     asked: Collection[str],
@@ -65,7 +65,7 @@ def read_context(
 
     Parameters
     ----------
-    location : path or URL
+    location : path, URL or FoundRecordings
         Of the recordings: a folder or one of them.
     names : sequence of str
         The recordings, as `birdemb.embed.recordings.find_recordings` names them, in the order that is wanted.

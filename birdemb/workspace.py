@@ -65,6 +65,10 @@ class Workspace:
         """Give the place of the table of what a command skipped."""
         return self.folder / f"{command}-errors.csv"
 
+    def watch(self, name: str) -> Path:
+        """Give the folder of the journal of a watch."""
+        return self.folder / "watch" / name
+
     def listing_of(self, encoder: str) -> Path:
         """Give the place of the listing of what was embedded last with an encoder.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from importlib.resources import files
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def read_cards() -> tuple[list[Card], list[str]]:
     problems : list of str
         A sentence for each card that cannot be used.
     """
-    cards, problems = _read_own_cards(), []
+    cards, problems = dict(_read_own_cards()), []
     for path in sorted(weights_folder().glob(f"*{_SUFFIX}")):
         if path.name.endswith(_NO_CARDS):
             continue
@@ -160,6 +161,7 @@ def find_card(name: str, last_at: Path | None = None) -> str:
     return name
 
 
+@functools.cache  # asked for in each batch of a watch, and never changed while birdemb runs
 def _read_own_cards() -> dict[str, Card]:
     found = [
         parse_card(entry.read_text(encoding="utf-8"), entry.name)

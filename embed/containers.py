@@ -14,7 +14,7 @@ import soundfile
 
 from birdemb.errors import RecordingError
 
-__all__ = ["can_be_split", "refuse_missing_end", "refuse_short_container"]
+__all__ = ["can_be_split", "leaves_length_open", "refuse_missing_end", "refuse_short_container"]
 
 _MISSING_SECONDS = 0.1  # MP3 headers count a little more than decoders give
 # What programs that stream into a pipe write as the length: sox 0x7FFFF000, ffmpeg 0xFFFFFFFF, arecord 0x80000000.
@@ -62,6 +62,21 @@ def refuse_short_container(file: soundfile.SoundFile, raw: io.RawIOBase) -> None
             raise RecordingError("decode", f"cut short: {present} of the {declared} bytes that its header promises")
     if file.format == "OGG" and not _has_last_page(raw):
         raise RecordingError("decode", "cut short: its Ogg stream has no last page")
+
+
+def leaves_length_open(file: soundfile.SoundFile) -> bool:
+    """Tell whether a header does not say how long the file is: it came through a pipe, or is still being written.
+
+    Parameters
+    ----------
+    file : SoundFile
+        Opened, nothing decoded yet.
+    """
+    return int(file.frames) in (0, _UNKNOWN_FRAMES) or any(
+        int(declared) in lengths
+        for declared, _ in _SHORTER_THAN_HEADER.findall(file.extra_info)
+        for lengths in _UNKNOWN_LENGTHS
+    )
 
 
 def can_be_split(file: soundfile.SoundFile, raw: io.RawIOBase, size: int) -> bool:

@@ -170,7 +170,7 @@ class FoundRecordings:
     recordings: list[Recording]
 
 
-def find_recordings(location: str | Path) -> FoundRecordings:
+def find_recordings(location: str | Path | FoundRecordings) -> FoundRecordings:
     """List the recordings at a place: itself if it is a file, else those in the folder and below.
 
     Links to folders are followed, each folder once. Names that begin with a dot are left out: they are
@@ -179,9 +179,9 @@ def find_recordings(location: str | Path) -> FoundRecordings:
 
     Parameters
     ----------
-    location : str or Path
+    location : str, Path or FoundRecordings
         A folder or one recording: a path, or the URL of a place that fsspec reads (``s3://``, ``gs://`` ...), or
-        of a file on this machine (``file://``, with ``%20`` for a blank).
+        of a file on this machine (``file://``, with ``%20`` for a blank). What was found before is given back.
 
     Returns
     -------
@@ -194,6 +194,8 @@ def find_recordings(location: str | Path) -> FoundRecordings:
     MissingDependencyError
         If it is a URL and a package to read it with is missing.
     """
+    if isinstance(location, FoundRecordings):
+        return location
     protocol, _, place = str(location).partition("://")
     if is_url(str(location)) and protocol.lower() not in ("file", "local"):
         return _find_remote(str(location))

@@ -64,7 +64,7 @@ class EmbedRun:
 
 
 def embed_folder(
-    path: str | Path,
+    path: str | Path | FoundRecordings,
     cache_folder: Path,
     *,
     encoder: str,
@@ -89,8 +89,8 @@ def embed_folder(
 
     Parameters
     ----------
-    path : str or Path
-        A folder or one recording: a path, or a URL that fsspec reads.
+    path : str, Path or FoundRecordings
+        A folder or one recording: a path, or a URL that fsspec reads. Or some recordings of a folder.
     cache_folder : Path
         Where the cache lies or is to be made.
     encoder : str
@@ -219,7 +219,8 @@ def embed_folder(
                             follower.follow(standing, len(outcome.embeddings))
             complete = follower is None or planner.finished
     finally:
-        memory.save(found.folder, found.recordings if Path(path).is_dir() else ())
+        whole = not isinstance(path, FoundRecordings) and Path(path).is_dir()
+        memory.save(found.folder, found.recordings if whole else ())
     listing = _list(found, planner, cache, complete=complete)
     return EmbedRun(listing, cache, made.card, fresh_seconds, time.monotonic() - started, complete)
 

@@ -61,6 +61,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world") / "world", size="small")
 
 
+@pytest.fixture(scope="session")
+def watch_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from watch_files import make_model  # heavy
+
+    return make_model(tmp_path_factory.mktemp("watch") / "model.birdemb")
+
+
+@pytest.fixture
+def watched_folder(watch_model: Path, empty_folder: Path) -> Path:
+    """An empty folder ``in``, and the bundle beside it."""
+    (empty_folder / "model.birdemb").symlink_to(watch_model)
+    (empty_folder / "in").mkdir()
+    return empty_folder
+
+
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test runs in an empty folder and knows nothing of the user's settings."""

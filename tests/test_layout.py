@@ -44,6 +44,7 @@ GLUE = {
     "listening",
     "notebooks",
     "postprocess",
+    "predict_outputs",
     "predicting",
     "results",
     "quantize_command",
@@ -56,6 +57,8 @@ GLUE = {
     "tune_command",
     "tuning",
     "validation",
+    "watch_batches",
+    "watching",
 }
 
 

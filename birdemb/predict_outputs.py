@@ -1,0 +1,85 @@
+"""The tables of a prediction: what is checked and chosen before the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdemb.classify.bundle import Bundle
+from birdemb.classify.checks import check_number
+from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES
+from birdemb.errors import InputError
+from birdemb.tables.forms import Output
+
+__all__ = ["choose_thresholds", "refuse_recordings", "refuse_to_overwrite"]
+
+
+def refuse_recordings(*paths: str | Path | None) -> None:
+    """Make sure that no table has the name of a recording.
+
+    Raises
+    ------
+    InputError
+    """
+    for path in paths:
+        if path is not None and Path(path).suffix.lower() in AUDIO_SUFFIXES | OTHER_SUFFIXES:
+            raise InputError(f"{path} has the name of a recording, which a table must not replace. Name it .csv.")
+
+
+def refuse_to_overwrite(outputs: Sequence[Output], *inputs: str | Path | None) -> None:
+    """Make sure that no table takes the place of what is read, or of the other table.
+
+    Raises
+    ------
+    InputError
+    """
+    if len({output.path.resolve() for output in outputs}) < len(outputs):
+        raise InputError(f"The result and the detections would both be written to {outputs[0].path}. Name two files.")
+    read = {Path(one).resolve() for one in inputs if one is not None}
+    for output in outputs:
+        if output.path.resolve() in read:
+            raise InputError(f"{output.path} is read here, and would be replaced by the result. Name another file.")
+
+
+def choose_thresholds(
+    bundle: Bundle, model: Path, min_confidence: float | None, outputs: Sequence[Output]
+) -> NDArray[np.float64] | None:
+    """Choose the probability from which on each class is detected.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    model : Path
+        Where it lies.
+    min_confidence : float, optional
+        That of every class.
+    outputs : sequence of Output
+        The tables that are wanted.
+
+    Returns
+    -------
+    ndarray of shape (classes,), or None
+        The bundle's own, where none is given and it has some.
+
+    Raises
+    ------
+    InputError
+        If it is not in 0 to 1, or there are none and a table of detections is wanted.
+    """
+    if min_confidence is not None:
+        check_number("The least confidence", min_confidence, at_least=0, at_most=1)
+        return np.full(len(bundle.classes), float(min_confidence))
+    thresholds = bundle.ensemble.thresholds
+    if thresholds is not None:
+        return thresholds.threshold
+    needing = next((output for output in outputs if not output.of_windows), None)
+    if needing is not None:
+        raise InputError(
+            f"{needing.path} is to be {needing.form}, a table of detections, and {model} has no thresholds, as nothing "
+            "was validated when it was fitted. Give one for all classes with --min-confidence, fit it with --cv, on "
+            "classes that have several recordings, or name a table of all windows, such as submission.csv."
+        )
+    return None
