@@ -200,11 +200,12 @@ class WatchWork:
             place = self.tables.place_of(name)
             owner = places.setdefault(place, name) if place is not None else name
             if owner == name and place is not None:
-                owner = self.journal.owner_of(place) or name
+                owner = self.journal.other_owner_of(place, name) or name
             if owner == name:
                 batch[name] = arrival
             else:
-                reason = f"its rows could not be told from those of {owner}, which came first; rename it"
+                first = owner.encode(errors="backslashreplace").decode()
+                reason = f"its rows could not be told from those of {first}, which came first; rename it"
                 self._skip(arrival, SkippedRecording(name, "label", reason))
         return batch
 

@@ -171,9 +171,10 @@ class WatchJournal:
         found = self._ask("SELECT sha256 FROM recordings WHERE recording = ? AND NOT replaced", (_text(recording),))
         return str(found[0][0]) if found else None
 
-    def owner_of(self, place: str) -> str | None:
-        """Give the recording whose rows are found under a place."""
-        found = self._ask("SELECT recording FROM recordings WHERE place = ? LIMIT 1", (place,))
+    def other_owner_of(self, place: str, recording: str) -> str | None:
+        """Give the recording whose rows are found under a place, if it is another one."""
+        owner = "SELECT recording FROM recordings WHERE place = ? AND recording <> ? LIMIT 1"
+        found = self._ask(owner, (_text(place), _text(recording)))
         return str(found[0][0]) if found else None
 
     def add(self, recordings: Sequence[DoneRecording], tables: Mapping[str, TableState]) -> None:
@@ -190,14 +191,17 @@ class WatchJournal:
             self._database.execute("BEGIN IMMEDIATE")
             last = "SELECT max(batch) FROM (SELECT batch FROM batches UNION ALL SELECT batch FROM recordings)"
             batch = 1 + (self._ask(last)[0][0] or 0)
-            names = [(done.recording,) for done in recordings]
+            names = [(_text(done.recording),) for done in recordings]
             self._database.executemany("UPDATE recordings SET replaced = 1 WHERE recording = ?", names)
             self._database.executemany("DELETE FROM skipped WHERE recording = ?", names)
             self._database.executemany(
                 "INSERT INTO recordings (recording, stamp, sha256, windows, seconds, place, batch) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (done.recording, done.stamp, done.sha256, done.windows, done.seconds, done.place, batch)
+                    (
+                        *(_text(done.recording), done.stamp, done.sha256, done.windows, done.seconds),
+                        *(_text(done.place) if done.place is not None else None, batch),
+                    )
                     for done in recordings
                 ],
             )

@@ -198,6 +198,24 @@ def test_two_recordings_never_share_row_ids_or_a_file():
     assert len(tree("files")) == 2
 
 
+@pytest.mark.parametrize("form", ["submission", "audacity"])
+def test_names_that_are_no_valid_text_are_listed(form):
+    put("a.wav", sound_of())()
+    name = os.fsdecode(b"latin\xe9.wav")
+    try:
+        put(name, sound_of(3, 1))()
+        put(f"x/{name}", sound_of(3, 1))()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    for _ in range(2):
+        lines, report = run_watch(
+            until=6, output="found" if form == "audacity" else "found.csv", form=form, min_confidence=0.1
+        )
+        assert any("latin\\udce9.wav: its path is not valid UTF-8; rename it" in line for line in lines)
+        assert "latin\\udce9.wav" in report.journal.with_name("skipped.csv").read_text(encoding="utf-8")
+    assert report.recordings == 0
+
+
 def test_what_cannot_be_read_is_tried_again_at_the_next_start():
     put("a.wav", sound_of())()
     Path("in/b.wav").symlink_to(Path("away.wav").resolve())
