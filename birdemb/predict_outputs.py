@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.checks import check_number
-from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES
+from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_recordings
 from birdemb.errors import InputError
 from birdemb.tables.forms import Output
 
-__all__ = ["choose_thresholds", "refuse_recordings", "refuse_to_overwrite"]
+__all__ = ["choose_thresholds", "refuse_among_recordings", "refuse_recordings", "refuse_to_overwrite"]
 
 
 def refuse_recordings(*paths: str | Path | None) -> None:
@@ -27,6 +27,44 @@ def refuse_recordings(*paths: str | Path | None) -> None:
     for path in paths:
         if path is not None and Path(path).suffix.lower() in AUDIO_SUFFIXES | OTHER_SUFFIXES:
             raise InputError(f"{path} has the name of a recording, which a table must not replace. Name it .csv.")
+
+
+def refuse_among_recordings(output: Output, folder: Path) -> None:
+    """Make sure that no file of a recording that is still to come can lie beside one, as labels made by hand lie there.
+
+    Parameters
+    ----------
+    output : Output
+    folder : Path
+        Of the recordings.
+
+    Raises
+    ------
+    InputError
+        If the table is a folder of a file for each recording, and that is the folder of recordings, or another where
+        recordings lie.
+    """
+    if not output.is_folder:
+        return
+    tables, recordings = output.path.resolve(), folder.resolve()
+    if recordings == tables:
+        is_beside = True
+    elif recordings in tables.parents:
+        is_beside = _has_recordings(tables)
+    else:
+        is_beside = tables in recordings.parents and _has_recordings(recordings / recordings.relative_to(tables))
+    if is_beside:
+        raise InputError(
+            f"Files in {output.path} would lie beside recordings, and might replace what somebody made by hand. "
+            "Name another folder with -o or --detections."
+        )
+
+
+def _has_recordings(folder: Path) -> bool:
+    try:
+        return bool(find_recordings(folder).recordings)
+    except InputError:  # there is none, or no such folder
+        return False
 
 
 def refuse_to_overwrite(outputs: Sequence[Output], *inputs: str | Path | None) -> None:

@@ -24,7 +24,12 @@ from birdemb.kit_use import find_bundle, use_models
 from birdemb.locking import hold_lock
 from birdemb.origin import parse_zone
 from birdemb.postprocess import postprocess as apply_steps
-from birdemb.predict_outputs import choose_thresholds, refuse_recordings, refuse_to_overwrite
+from birdemb.predict_outputs import (
+    choose_thresholds,
+    refuse_among_recordings,
+    refuse_recordings,
+    refuse_to_overwrite,
+)
 from birdemb.recording_context import check_place
 from birdemb.storage import hash_file, hash_json
 from birdemb.tables.forms import choose_output
@@ -118,8 +123,9 @@ def watch(
     Raises
     ------
     BirdembError
-        If there is no such folder or bundle, the encoder cannot be had, the table cannot grow, it was written by
-        another watch or with other settings, or somebody else changed it. It is left as it is then.
+        If there is no such folder or bundle, the encoder cannot be had, the table cannot grow or would lie beside the
+        recordings, it was written by another watch or with other settings, or somebody else changed it. It is left as
+        it is then.
     """
     place = Workspace(Path(workspace))
     if is_url(str(path)) or not Path(path).is_dir():
@@ -130,6 +136,7 @@ def watch(
         outputs.append(choose_output(Path(detections), detections_form, detections=True))
     for one in outputs:
         refuse_other_forms(one)
+        refuse_among_recordings(one, Path(path))
     model = Path(model) if model is not None else place.last_bundle()
     named, model = model, find_bundle(model)
     if not model.is_file():
@@ -199,7 +206,7 @@ def watch(
                 clock=clock,
             ),
             settings={
-                "weights": Path(weights) if weights is not None else None,
+                "weights": weights,
                 "jobs": jobs,
                 "backend": backend,
                 "scheduler": scheduler,

@@ -172,6 +172,33 @@ def test_what_cannot_grow_is_refused(tmp_path):
     refuse("ranks among all windows", model="ranks.birdemb")
 
 
+@pytest.mark.parametrize("output", ["in", "in/.", "in/tables", "."])
+def test_files_that_would_lie_beside_recordings_are_refused(output):
+    put("a.wav", sound_of())()
+    put("tables/a.wav", sound_of())()
+    put("in/a.wav", sound_of())()
+    labels = [Path("in/a.txt"), Path("in/tables/a.txt"), Path("in/in/a.txt")]
+    for path in labels:
+        path.write_text("by hand")
+    settings = {"form": "audacity", "min_confidence": 0.1}
+    refuse("would lie beside recordings", output=output, **settings)
+    refuse("would lie beside recordings", detections=output, detections_form="raven", min_confidence=0.1)
+    assert [path.read_text() for path in labels] == ["by hand"] * 3
+
+
+def test_files_may_lie_in_a_folder_of_their_own_below_the_recordings():
+    put("a.wav", sound_of())()
+    run_watch(output="in/tables", form="audacity", min_confidence=0.1)
+    assert [path.name for path in Path("in/tables").iterdir()] == ["a.txt"]
+    assert run_watch(output="in/tables", form="audacity", min_confidence=0.1)[1].recordings == 0
+
+
+def test_weights_may_be_an_address():
+    put("a.wav", sound_of())()
+    with pytest.raises(InputError, match=r"cannot be had from 's3://bucket/own\.onnx'"):
+        run_watch(weights="s3://bucket/own.onnx")
+
+
 def test_two_watches_of_one_table_are_refused():
     put("a.wav", sound_of())()
     run_watch()
