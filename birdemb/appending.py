@@ -62,8 +62,8 @@ class AppendedTable:
         if self._size and _sign(self.path.stat()) != self._signature:
             self._verify(TableState(self._size, self._digest.hexdigest()), 0)
         is_new = not self._size
-        self._unfinished = len(rows)
         with self.path.open("ab") as file:
+            self._unfinished = len(rows)
             file.write(rows)
             file.flush()
             os.fsync(file.fileno())
@@ -78,22 +78,42 @@ class AppendedTable:
         self._digest.update(rows)
         self._size += len(rows)
         self._unfinished = 0
-        self._signature = _sign(self.path.stat())
+        try:
+            self._signature = _sign(self.path.stat())
+        except OSError:  # a drive that is gone now: the rows are there all the same
+            self._signature = None
+
+    def recover(self, state: TableState) -> None:
+        """Cut off what could not be cut off when it should have been, as the drive was gone.
+
+        Raises
+        ------
+        InputError
+            If the table is not what the journal says. It is left alone.
+        OSError
+            If it cannot be done.
+        """
+        if self._unfinished and self.path.exists():
+            self._verify(state, self._unfinished)
+            self.cut_back(state)
 
     def cut_back(self, state: TableState) -> None:
         """Cut off what was being appended and the journal does not know; never what somebody else has added.
+
+        While the table is gone, it stays known as unfinished; see `recover`.
 
         Raises
         ------
         OSError
             If it cannot be done.
         """
-        if self._unfinished and self.path.exists():
-            with self.path.open("rb+") as file:
-                if state.size < file.seek(0, os.SEEK_END) <= state.size + self._unfinished:
-                    file.truncate(state.size)
-                    os.fsync(file.fileno())
-                    self._signature = _sign(os.fstat(file.fileno()))
+        if not self._unfinished or not self.path.exists():
+            return
+        with self.path.open("rb+") as file:
+            if state.size < file.seek(0, os.SEEK_END) <= state.size + self._unfinished:
+                file.truncate(state.size)
+                os.fsync(file.fileno())
+                self._signature = _sign(os.fstat(file.fileno()))
         self._unfinished = 0
 
     def _verify(self, state: TableState, unfinished: int) -> None:

@@ -208,6 +208,9 @@ class WatchedTables:
         written = [
             (table.appended, rows[table.rows.name], table.rows.name) for table in self._growing if table.appended
         ]
+        known = journal.tables()
+        for appended, _, name in written:
+            appended.recover(known[name])
         try:
             journal.add(done, {name: appended.append(some) for appended, some, name in written})
         except BaseException:

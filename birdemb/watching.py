@@ -48,6 +48,7 @@ DEFAULT_PATIENCE = 600.0
 
 _LONGEST_REST = 0.5  # seconds: whoever stops the watch does not wait longer
 _LONGEST_DELAY = 300.0  # seconds between two attempts at what cannot be done
+_DOUBLINGS = 64  # of the interval, at most; beyond 1,023 there is no such float
 _ATTEMPTS = 3  # where worker processes were killed
 # What may be over in a while: a full disk, a drive that is not there.
 _PASSING = frozenset(
@@ -240,6 +241,7 @@ class _Rounds:
         self._gone = ""
         self._problem = ""
         self._failed = 0
+        self._killed = 0
 
     def run(self) -> None:
         look_at = self._clock()
@@ -251,11 +253,12 @@ class _Rounds:
                 worked = not self._gone and self._work.work()
             except (BirdembError, OSError, sqlite3.OperationalError) as error:
                 self._fail(error)
-                self._rest(self._clock() + min(self._interval * 2**self._failed, max(self._interval, _LONGEST_DELAY)))
+                delay = self._interval * 2 ** min(self._failed, _DOUBLINGS)
+                self._rest(self._clock() + min(delay, max(self._interval, _LONGEST_DELAY)))
                 continue
             if worked and self._failed:
                 self._tell("It goes on.")
-                self._failed, self._problem = 0, ""
+                self._failed, self._killed, self._problem = 0, 0, ""
             if not worked:
                 self._rest(look_at)
 
@@ -275,7 +278,8 @@ class _Rounds:
         """Say what went wrong, once; raise it if it will not pass."""
         self._failed += 1
         cause = _find_passing(error)
-        if cause is None and (type(error) is not BirdembError or self._failed == _ATTEMPTS):
+        self._killed += cause is None
+        if cause is None and (type(error) is not BirdembError or self._killed >= _ATTEMPTS):
             raise error
         problem = f"{type(cause).__name__} {getattr(cause, 'errno', None)}"
         if problem != self._problem:
