@@ -114,13 +114,13 @@ def tune_on_soundscapes(
     """
     prediction = soundscapes.prediction
     context, lacking = _read_context(prediction, location)
-    known, present = _spread_labels(soundscapes)
+    known, present, labelled_classes = _spread_labels(soundscapes)
     numbers = prediction.recording_numbers
     # A recording without a label teaches nothing; its windows would only take time.
     used = np.isin(numbers, numbers[known])
     windows = Windows(numbers, prediction.starts, context).take(np.flatnonzero(used))
     groups = _name_groups(context, by_site)[windows.recording_numbers]
-    labelled = Labelled(prediction.probabilities[used], windows, known[used], present[used], groups)
+    labelled = Labelled(prediction.probabilities[used], windows, known[used], present[used], groups, labelled_classes)
     tuning = tune_postprocessing(labelled, window=prediction.window, class_groups=class_groups, seed=seed, tell=tell)
     return replace(tuning, untried={**tuning.untried, **lacking})
 
@@ -135,8 +135,10 @@ def _read_context(prediction: Prediction, location: str | Path) -> tuple[Context
         return read_context(location, names, prediction.classes, asked - Range.asks), {Range.name: str(error)}
 
 
-def _spread_labels(soundscapes: LabelledSoundscapes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Give which windows are labelled, and what is in all windows, in the order of the prediction's columns."""
+def _spread_labels(
+    soundscapes: LabelledSoundscapes,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Give which windows are labelled, what is in all windows, and which of the prediction's classes are labelled."""
     prediction = soundscapes.prediction
     known = np.zeros(len(prediction.probabilities), np.bool_)
     known[soundscapes.rows] = True
@@ -144,7 +146,9 @@ def _spread_labels(soundscapes: LabelledSoundscapes) -> tuple[NDArray[np.bool_],
     places = {label: column for column, label in enumerate(prediction.labels)}
     columns = [places[label] for label in soundscapes.labels]
     present[soundscapes.rows[:, None], columns] = soundscapes.present
-    return known, present
+    labelled_classes = np.zeros(present.shape[1], np.bool_)
+    labelled_classes[columns] = True
+    return known, present, labelled_classes
 
 
 def _name_groups(context: Context, by_site: bool) -> NDArray[np.int64]:

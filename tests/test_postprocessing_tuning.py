@@ -1,6 +1,7 @@
 """Choosing post-processing on labelled soundscapes: what is kept, and what it is said to gain."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from birdemb.classify.postprocessing import STEPS, Context, Smooth, Windows
+from birdemb.classify.postprocessing import STEPS, Context, Smooth, Temperature, Windows
 from birdemb.classify.postprocessing.candidates import CANDIDATES, Chooser, Setting
 from birdemb.classify.postprocessing.labelled import METRICS, Labelled, compare
 from birdemb.classify.postprocessing.tuning import MARGIN, tune_postprocessing
@@ -123,6 +124,19 @@ def test_parameters_of_a_fold_know_nothing_of_it():
         assert own[0].get_params() == other[0].get_params()
         for name, array in own[0].get_state().items():
             np.testing.assert_array_equal(array, other[0].get_state()[name])
+
+
+def test_what_labels_do_not_speak_of_teaches_no_temperature():
+    soundscapes = make_soundscapes(classes=4)
+    present = soundscapes.present & [True, True, True, False]
+    labels = np.array([True, True, True, False])
+    part = replace(soundscapes, present=present, labelled_classes=labels).take(soundscapes.groups > 0)
+    (step,) = Chooser(part, Setting(5.0, [""] * 4)).choose([Temperature])
+    known = replace(soundscapes, probabilities=soundscapes.probabilities[:, :3], present=present[:, :3])
+    (alone,) = Chooser(known.take(soundscapes.groups > 0), Setting(5.0, [""] * 3)).choose([Temperature])
+    np.testing.assert_array_equal(step.temperatures, alone.temperatures)
+    with pytest.raises(InputError, match="said of 3 classes whether they are labelled, and there are 4"):
+        replace(soundscapes, labelled_classes=labels[:3])
 
 
 def test_priors_by_site_are_learnt_and_kept():

@@ -40,7 +40,10 @@ def _temperatures(training: Labelled, setting: Setting, before: NDArray[np.float
     del before
     return [
         learn_temperatures(
-            training.probabilities[training.known], training.present[training.known], setting.class_groups
+            training.probabilities[training.known],
+            training.present[training.known],
+            setting.class_groups,
+            training.labelled_classes,
         )
     ]
 

@@ -24,8 +24,8 @@ class Raise(Step):
 
     Probabilities are multiplied by `factor` and clipped at 1. Plain clipping would make ties of all that passes 1 and
     so lose the order of just the surest windows. Therefore the last millionth below 1 is shared among them in their
-    order: nothing differs from plain clipping by more than that, 1 stays 1, and tables of nine digits keep the order of
-    what differs by more than a thousandth or so.
+    order: nothing differs from plain clipping by more than that, 1 stays 1, and tables, which hold all digits, keep the
+    order of what differs by more than a billionth.
 
     Source: usual in BirdCLEF, with 1.5 and 0.96.
 

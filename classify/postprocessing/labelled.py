@@ -39,6 +39,8 @@ class Labelled:
         Which classes are in the labelled ones; False elsewhere, and for classes that the labels do not speak of.
     groups : ndarray of shape (n,), int64
         What belongs together: a recording, or all those of a site.
+    labelled_classes : ndarray of shape (classes,), bool, optional
+        Which classes the labels speak of; by default all.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class Labelled:
     known: NDArray[np.bool_]
     present: NDArray[np.bool_]
     groups: NDArray[np.int64]
+    labelled_classes: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.windows)
@@ -58,6 +61,11 @@ class Labelled:
         if shapes[0] != shapes[1] or shapes[0][0] != count or {self.known.shape, self.groups.shape} != {(count,)}:
             raise InputError(
                 f"Probabilities of shape {shapes[0]} and labels of shape {shapes[1]} do not belong to {count} windows."
+            )
+        if self.labelled_classes is not None and self.labelled_classes.shape != shapes[0][1:]:
+            raise InputError(
+                f"It is said of {len(self.labelled_classes)} classes whether they are labelled, and there are "
+                f"{shapes[0][1]}."
             )
         pairs = np.unique(np.stack([self.windows.recording_numbers, self.groups]), axis=1)
         if len(np.unique(pairs[0])) < pairs.shape[1]:
@@ -71,6 +79,7 @@ class Labelled:
             self.known[chosen],
             self.present[chosen],
             self.groups[chosen],
+            self.labelled_classes,
         )
 
     def process(self, steps: Iterable[Step], before: NDArray[np.float64] | None = None) -> NDArray[np.float64]:

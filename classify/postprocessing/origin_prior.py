@@ -111,8 +111,10 @@ def learn_origin_prior(
 
     The rate of a class at a place of one of the three, among its n windows with k positives, is taken as
     (k + m r) / (n + m), with r the class's rate in all windows of which that is known: as if m more windows had been
-    heard there that are like all others. Hours and seasons lend a quarter of their windows to either neighbour. Their
-    log-odds less those of r are what `OriginPrior` adds.
+    heard there that are like all others. That rate is of one more window, in half of which the class is, so that it is
+    never 0; each place has its share of that window. Hours and seasons lend a quarter of their windows to either
+    neighbour. Their log-odds less those of r are what `OriginPrior` adds: nothing for a class in none of the windows,
+    as labels may not speak of it, and all places would say the same.
 
     Parameters
     ----------
@@ -148,14 +150,16 @@ def _learn_odds(
     heard = np.bincount(places[known], minlength=count).astype(np.float64)[:, None]
     found = np.zeros((count, present.shape[1]))
     np.add.at(found, places[known], present[known])
-    rate = (found.sum(axis=0) + 0.5) / (heard.sum() + 1)
+    total = heard.sum()
+    rate = (found.sum(axis=0) + 0.5) / (total + 1)
     if circular:
         heard, found = (
             (np.roll(counts, 1, axis=0) + 2 * counts + np.roll(counts, -1, axis=0)) / 4 for counts in (heard, found)
         )
-    here = (found + shrinkage * rate) / (heard + shrinkage)
+    share = heard / max(total, 1)
+    here = (found + share / 2 + shrinkage * rate) / (heard + share + shrinkage)
     odds: NDArray[np.float64] = np.log(here) - np.log1p(-here) - (np.log(rate) - np.log1p(-rate))
-    return np.clip(np.where(heard > 0, odds, 0.0), -_LARGEST, _LARGEST)
+    return np.clip(np.where((heard > 0) & found.any(axis=0), odds, 0.0), -_LARGEST, _LARGEST)
 
 
 def _find_places(windows: Windows, sites: tuple[str, ...]) -> tuple[NDArray[np.int64], ...]:

@@ -93,7 +93,10 @@ class Temperature(Step):
 
 
 def learn_temperatures(
-    probabilities: NDArray[np.float64], present: NDArray[np.bool_], groups: Sequence[str]
+    probabilities: NDArray[np.float64],
+    present: NDArray[np.bool_],
+    groups: Sequence[str],
+    labelled_classes: NDArray[np.bool_] | None = None,
 ) -> Temperature:
     """Choose the temperature of each group that makes the log loss least.
 
@@ -103,6 +106,8 @@ def learn_temperatures(
     present : ndarray of shape (n, classes), bool
     groups : sequence of str
         Name of the group of each class.
+    labelled_classes : ndarray of shape (classes,), bool, optional
+        Which classes the labels speak of: all others have their group's temperature, but no say in it. By default all.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def learn_temperatures(
     temperatures = np.ones(len(names))
     logits = logit(np.clip(probabilities, _LEAST, 1 - _LEAST))
     for number in range(len(names)):
-        own = numbers == number
+        own = numbers == number if labelled_classes is None else (numbers == number) & labelled_classes
         if present[:, own].any():
             temperatures[number] = _find_best(logits[:, own], present[:, own])
     return Temperature(tuple(names.tolist()), temperatures, numbers.astype(np.int64))
