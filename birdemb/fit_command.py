@@ -356,5 +356,11 @@ def _print_gap(scores: SoundscapeScores) -> None:
             f"    {title:<12} {told}"
             + (f", {gap:+.3f} against the recordings' folds on the same classes" if gap is not None else "")
         )
+    if scores.fitted_on:
+        click.echo(
+            f"    Warning: heads are fitted on {len(scores.fitted_on):,} of these soundscapes, too, which flatters: "
+            f"{some(scores.fitted_on)}",
+            err=True,
+        )
     if scores.unfitted:
         click.echo(f"    in the soundscapes, but not fitted, and not counted: {some(scores.unfitted)}")

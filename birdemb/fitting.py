@@ -23,13 +23,16 @@ from birdemb.classify.members import list_positive_weights, make_members, name_h
 from birdemb.classify.postprocessing.tuning import Tuning
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.catalogue import name_encoder
+from birdemb.embed.contents import ContentMemory
 from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
 from birdemb.labels import MINIMUM_OVERLAP, Labels
 from birdemb.listing import SkippedRecording, write_skipped
-from birdemb.postprocess import refuse_too_few, tune_on_soundscapes
+from birdemb.postprocess import refuse_fitted_on, refuse_too_few, tune_on_soundscapes
 from birdemb.soundscapes import (
     SoundscapeScores,
+    find_fitted_on,
+    find_labelled,
     find_scored,
     predict_labelled,
     read_truth,
@@ -240,16 +243,21 @@ def fit(
     label_rules = LabelRules(
         secondary, rating, most_recordings, group, minimum_overlap, unannotated, minimum_confidence, dict(columns or {})
     )
-    if expected is not None and tune_postprocess:
-        refuse_too_few(expected)
+    if soundscapes is not None and expected is not None and tune_postprocess:
+        refuse_too_few(soundscapes, expected, by_site=group == "site")
     tell("reading embeddings and labels")
     data = read_training_data(place, labels, encoders, label_rules, prior, seed)
     if positive_weights:
         for member in members:
             listed = list_positive_weights(positive_weights, data.labels.classes, member.head.positive_weight)
             member.head.set_params(positive_weight=listed)
-    if expected is not None and truth is not None:
+    fitted_on: tuple[str, ...] = ()
+    if soundscapes is not None and expected is not None and truth is not None:
         find_scored(expected, data.labels.classes, truth)  # what is wrong with it is told before the work
+        contents = {entry.sha256 for entry in data.recordings}
+        fitted_on = find_fitted_on(find_labelled(soundscapes, expected), contents, ContentMemory(place.contents))
+        if tune_postprocess:
+            refuse_fitted_on(fitted_on)
     grouped = find_class_groups(data.labels.source, data.labels.classes, class_groups) if tune_postprocess else ()
     validation = validate(members, data, rules, tell)
     for member in members:
@@ -270,12 +278,17 @@ def fit(
     if soundscapes is not None and truth is not None:
         tell("scoring the soundscapes")
         labelled = predict_labelled(bundle, soundscapes, truth, place, jobs=jobs)
-        on_soundscapes = score_soundscapes(labelled, validation)
+        on_soundscapes = score_soundscapes(labelled, validation, fitted_on)
         bundle = replace(bundle, scores={**bundle.scores, "soundscapes": on_soundscapes.summary()})
         if tune_postprocess:
-            tuning = tune_on_soundscapes(
-                labelled, soundscapes, class_groups=grouped, by_site=group == "site", seed=seed, tell=tell
-            )
+            write_bundle(bundle, path)  # heads are not lost with what goes wrong from here on
+            place.remember_bundle(path)
+            try:
+                tuning = tune_on_soundscapes(
+                    labelled, soundscapes, class_groups=grouped, by_site=group == "site", seed=seed, tell=tell
+                )
+            except InputError as error:
+                raise InputError(f"{error} The heads are fitted, and in {path}, without post-processing.") from error
             scores = {**bundle.scores, "postprocessing": tuning.summary()}
             bundle = replace(bundle, scores=scores, postprocessing=tuning.postprocessing)
     write_bundle(bundle, path)

@@ -14,12 +14,12 @@ from birdemb.classify.postprocessing import STEPS, Context, Postprocessing, Rang
 from birdemb.classify.postprocessing.labelled import Labelled
 from birdemb.classify.postprocessing.tuning import Tuning, check_groups, tune_postprocessing
 from birdemb.embed.recordings import FoundRecordings
-from birdemb.errors import MissingWeightsError
+from birdemb.errors import InputError, MissingWeightsError
 from birdemb.prediction import Prediction
 from birdemb.recording_context import read_context
-from birdemb.soundscapes import LabelledSoundscapes
+from birdemb.soundscapes import LabelledSoundscapes, find_labelled
 
-__all__ = ["postprocess", "refuse_too_few", "tune_on_soundscapes"]
+__all__ = ["postprocess", "refuse_fitted_on", "refuse_too_few", "tune_on_soundscapes"]
 
 
 def postprocess(
@@ -62,13 +62,17 @@ def postprocess(
     return replace(prediction, probabilities=processed)
 
 
-def refuse_too_few(expected: pd.DataFrame) -> None:
+def refuse_too_few(location: str | Path, expected: pd.DataFrame, *, by_site: bool = False) -> None:
     """Make sure that there are enough labelled soundscapes to choose post-processing on, before the work.
 
     Parameters
     ----------
+    location : path or URL
+        Where the soundscapes are; their files and names are asked for the sites, where these are wanted.
     expected : pandas.DataFrame
         As `birdemb.soundscapes.read_truth` gives it.
+    by_site : bool
+        Whether all soundscapes of a site count as one.
 
     Raises
     ------
@@ -76,6 +80,32 @@ def refuse_too_few(expected: pd.DataFrame) -> None:
         If there are fewer.
     """
     check_groups(expected["row_id"].str.rpartition("_")[0].nunique())
+    if by_site:
+        names = [recording.name for recording in find_labelled(location, expected)]
+        check_groups(len(np.unique(_name_groups(read_context(location, names, (), {"site"}), by_site=True))))
+
+
+def refuse_fitted_on(fitted_on: Sequence[str]) -> None:
+    """Make sure that post-processing is not chosen on soundscapes that heads are fitted on, before the work.
+
+    Heads are far surer of these than of any others, and what helps there may harm elsewhere.
+
+    Parameters
+    ----------
+    fitted_on : sequence of str
+        As `birdemb.soundscapes.find_fitted_on` gives it.
+
+    Raises
+    ------
+    InputError
+        If there is any.
+    """
+    if fitted_on:
+        raise InputError(
+            f"Post-processing is chosen on soundscapes that heads have not heard, and {len(fitted_on)} of the labelled "
+            f"ones, such as {fitted_on[0]!r}, are among the recordings that they are fitted on. Take those out of the "
+            "labels or out of the truth, or fit without --tune-postprocess."
+        )
 
 
 def tune_on_soundscapes(
@@ -92,7 +122,7 @@ def tune_on_soundscapes(
     Parameters
     ----------
     soundscapes : LabelledSoundscapes
-        Heads must not have been fitted on them.
+        Heads must not have been fitted on them: see `refuse_fitted_on`.
     location : path or URL
         Where they are; their files and names are asked where and when they were made.
     class_groups : sequence of str, optional
@@ -146,7 +176,7 @@ def _spread_labels(
     places = {label: column for column, label in enumerate(prediction.labels)}
     columns = [places[label] for label in soundscapes.labels]
     present[soundscapes.rows[:, None], columns] = soundscapes.present
-    labelled_classes = np.zeros(present.shape[1], np.bool_)
+    labelled_classes = np.zeros(len(prediction.classes), np.bool_)
     labelled_classes[columns] = True
     return known, present, labelled_classes
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from birdemb.classify.bundle import Bundle
-from birdemb.embed.recordings import find_recordings
+from birdemb.embed.contents import ContentMemory, identify_content
+from birdemb.embed.recordings import Recording, find_recordings
 from birdemb.errors import InputError
 from birdemb.inference import predict_soundscapes
 from birdemb.metrics import ScoreTable, score_windows
@@ -25,6 +26,8 @@ from birdemb.workspace import Workspace
 __all__ = [
     "LabelledSoundscapes",
     "SoundscapeScores",
+    "find_fitted_on",
+    "find_labelled",
     "find_scored",
     "predict_labelled",
     "read_truth",
@@ -52,6 +55,8 @@ class SoundscapeScores:
         and soundscapes and recordings differ in that.
     unfitted : tuple of str
         Classes in the soundscapes that no head knows, and that no figure counts.
+    fitted_on : tuple of str
+        Soundscapes that heads were fitted on, too, which therefore flatter.
     """
 
     table: ScoreTable
@@ -59,6 +64,7 @@ class SoundscapeScores:
     classes: int
     gaps: Mapping[str, float]
     unfitted: tuple[str, ...] = ()
+    fitted_on: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Give the metrics as JSON can hold them."""
@@ -67,6 +73,7 @@ class SoundscapeScores:
             "windows": self.windows,
             "classes": self.classes,
             "unfitted": list(self.unfitted),
+            "fitted_on": len(self.fitted_on),
             "gaps": dict(self.gaps),
             "metrics": [
                 {
@@ -136,6 +143,45 @@ def find_scored(expected: pd.DataFrame, fitted: Sequence[str], truth: str | Path
             f"{truth} has no class with both a row with it and a row without it, so that nothing can be scored."
         )
     return labels
+
+
+def find_labelled(path: str | Path, expected: pd.DataFrame) -> list[Recording]:
+    """Find the soundscapes that a truth table has rows of.
+
+    Parameters
+    ----------
+    path : path or URL
+        The soundscapes.
+    expected : pandas.DataFrame
+        As `read_truth` gives it.
+
+    Returns
+    -------
+    list of Recording
+    """
+    stems = set(_name_soundscapes(expected))
+    return [found for found in find_recordings(path).recordings if PurePosixPath(found.name).stem in stems]
+
+
+def find_fitted_on(soundscapes: Sequence[Recording], fitted: Collection[str], memory: ContentMemory) -> tuple[str, ...]:
+    """Find the soundscapes that heads are fitted on, by whatever name.
+
+    Parameters
+    ----------
+    soundscapes : sequence of Recording
+    fitted : collection of str
+        The sha256 of each recording that heads are fitted on.
+    memory : ContentMemory
+        Spares hashing again.
+
+    Returns
+    -------
+    tuple of str
+        Their names. One that cannot be read is none of them.
+    """
+    contents = [identify_content(recording, memory) for recording in soundscapes]
+    memory.save()
+    return tuple(content.recording.name for content in contents if content.sha256 in fitted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +255,9 @@ def predict_labelled(
     return LabelledSoundscapes(prediction, expected, labels, rows.astype(np.int64))
 
 
-def score_soundscapes(soundscapes: LabelledSoundscapes, validation: Validation) -> SoundscapeScores:
+def score_soundscapes(
+    soundscapes: LabelledSoundscapes, validation: Validation, fitted_on: tuple[str, ...] = ()
+) -> SoundscapeScores:
     """Score a prediction of labelled soundscapes.
 
     Parameters
@@ -217,6 +265,8 @@ def score_soundscapes(soundscapes: LabelledSoundscapes, validation: Validation) 
     soundscapes : LabelledSoundscapes
     validation : Validation
         On recordings, to compare with.
+    fitted_on : tuple of str
+        Those that heads were fitted on, as `find_fitted_on` gives them.
 
     Returns
     -------
@@ -229,7 +279,7 @@ def score_soundscapes(soundscapes: LabelledSoundscapes, validation: Validation) 
         present,
         prediction.probabilities[soundscapes.rows][:, columns],
         labels,
-        expected["row_id"].str.rpartition("_")[0].to_numpy(dtype=str),
+        _name_soundscapes(expected).to_numpy(dtype=str),
     )
     others = [name for name in expected.columns if name != "row_id" and name not in labels]
     return SoundscapeScores(
@@ -238,7 +288,13 @@ def score_soundscapes(soundscapes: LabelledSoundscapes, validation: Validation) 
         int(present.any(axis=0).sum()),
         _find_gaps(scores, validation),
         tuple(name for name in others if (expected[name] > 0).any()),
+        fitted_on,
     )
+
+
+def _name_soundscapes(expected: pd.DataFrame) -> pd.Series:
+    """Give the file stem of each row's soundscape."""
+    return expected["row_id"].str.rpartition("_")[0]
 
 
 def _find_gaps(scores: ScoreTable, validation: Validation) -> dict[str, float]:

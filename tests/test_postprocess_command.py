@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fit_files import FAST, copy_world, embed, refuse, run, strict_json, write_noise
+from origin_files import guano, wav
 
 import birdemb
 from birdemb.class_groups import find_class_groups, read_class_groups
@@ -244,6 +245,52 @@ def test_what_cannot_be_chosen_is_a_sentence(place, monkeypatch):
     assert "nowhere.csv cannot be opened" in refuse(
         "fit", *labelled, "--tune-postprocess", "--class-groups", "nowhere.csv"
     )
+
+
+def test_too_few_sites_are_told_before_the_work(place, monkeypatch):
+    monkeypatch.setattr("birdemb.fitting.read_training_data", None)
+    # Five soundscapes, of two sites.
+    names = [f"{site}_2023060{day}_053000" for site, days in (("LAKE", 3), ("HEATH", 2)) for day in range(1, days + 1)]
+    for name in names:
+        write_noise(place / "sites" / f"{name}.wav", 1)
+    pd.DataFrame({"row_id": [f"{name}_5" for name in names], "a": [1, 0, 1, 0, 1]}).to_csv("sites.csv", index=False)
+    labelled = ["--validate", "sites", "--truth", "sites.csv", "--tune-postprocess", "--group", "site"]
+    assert "at least 4 labelled soundscapes, or sites of them, and there are 2" in refuse("fit", *labelled)
+
+
+def test_heads_are_not_lost_when_no_post_processing_can_be_chosen(place, tmp_path, monkeypatch):
+    # A soundscape tells its place, and the range model is damaged.
+    (place / "placed").mkdir()
+    for path in (place / "soundscapes").iterdir():
+        shutil.copy(path, place / "placed")
+    (place / "placed" / "placed.wav").write_bytes(wav(guano(Loc_Position="52.5 13.4"), sound=bytes(640_000)))
+    (tmp_path / load_range_card().weights.file).write_bytes(b"damaged")
+    monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path))
+    settings = {"cv": 0, "jobs": 1, "parameters": {"lr": FAST["lr"]}, "output": "kept.birdemb"}
+    labelled = {"soundscapes": "placed", "truth": "truth.csv", "tune_postprocess": True}
+    with pytest.raises(
+        InputError, match=r"is not the range model.*\. The heads are fitted, and in kept\.birdemb, with"
+    ):
+        birdemb.fit("lr", **settings, **labelled)
+    bundle = read_bundle(Path("kept.birdemb"))
+    assert not bundle.postprocessing
+    assert bundle.scores["soundscapes"]["windows"] == 48
+
+
+def test_nothing_is_chosen_on_what_heads_are_fitted_on(place, monkeypatch):
+    shutil.copytree("soundscapes", "mixed")
+    # One soundscape is a training recording, by another name.
+    shutil.copy(min((place / "data").rglob("*.ogg")), place / "mixed" / "heard.ogg")
+    truth = pd.read_csv("truth.csv")
+    pd.concat([truth, truth.iloc[:1].assign(row_id="heard_5")]).to_csv("mixed.csv", index=False)
+    labelled = ["--validate", "mixed", "--truth", "mixed.csv", "--cv", 0, "--jobs", 1, "-o", "mixed.birdemb"]
+    said = run("fit", *labelled)
+    assert "Warning: heads are fitted on 1 of these soundscapes, too, which flatters: heard.ogg" in said
+    assert read_bundle(Path("mixed.birdemb")).scores["soundscapes"]["fitted_on"] == 1
+    assert "flatters" not in run("fit", *labelled[:2], "--truth", "truth.csv", *labelled[4:])
+    monkeypatch.setattr("birdemb.fitting.validate", None)  # told before the work
+    said = refuse("fit", *labelled, "--tune-postprocess")
+    assert "1 of the labelled ones, such as 'heard.ogg', are among the recordings that they are fitted on" in said
 
 
 def test_groups_of_classes_are_read(tmp_path):
