@@ -152,7 +152,10 @@ def _predict_path(
             f"{first.reason}.",
             stacklevel=3,
         )
-    prediction = apply_steps(prediction, steps, source)
+    unused: list[str] = []
+    prediction = apply_steps(prediction, steps, source, tell=unused.append)
+    for reason in unused:
+        warnings.warn(reason, stacklevel=3)
     names = np.array([entry.recording for entry in prediction.recordings], object)[prediction.recording_numbers]
     times = {"recording": names, "start": prediction.starts, "end": prediction.starts + prediction.window}
     table = frame_windows(times, prediction.labels, prediction.probabilities)

@@ -30,6 +30,7 @@ def postprocess(
     latitude: float | None = None,
     longitude: float | None = None,
     week: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Prediction:
     """Apply the steps of post-processing to a prediction.
 
@@ -42,6 +43,8 @@ def postprocess(
         Of its recordings; their files and names are asked where and when they were made, if a step wants to know.
     latitude, longitude, week : number, optional
         Of recordings that do not tell theirs.
+    tell : callable
+        Is told of each step that changes nothing, as nothing that it asks for is known of any recording.
 
     Returns
     -------
@@ -58,6 +61,9 @@ def postprocess(
     context = read_context(
         location, names, prediction.classes, steps.asks, latitude=latitude, longitude=longitude, week=week
     )
+    for reason in (step.explain_unused(context) for step in steps.steps if len(context)):
+        if reason:
+            tell(reason)
     processed = steps.apply(prediction.probabilities, prediction.recording_numbers, prediction.starts, context)
     return replace(prediction, probabilities=processed)
 

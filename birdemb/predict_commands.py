@@ -133,6 +133,8 @@ def predict(path: str, time_budget: float | None, **settings: Any) -> None:  # n
     click.echo(f"  bundle: {report.model}: {heads}, {len(report.bundle.classes)} classes")
     if report.postprocessing:
         click.echo(f"  post-processing: {', '.join(report.postprocessing.names)}")
+    for reason in report.unused:
+        click.echo(f"    Warning: {reason}", err=True)
     if report.output.of_windows:
         click.echo(f"  result: {report.output.path}")
     else:

@@ -53,6 +53,8 @@ class PredictReport:
     bundle : Bundle
     postprocessing : Postprocessing
         What was done with the probabilities, but for detections.
+    unused : tuple of str
+        Which of its steps changed nothing, as nothing that they ask for is known of any soundscape: a sentence each.
     listing : Listing
         Every soundscape, predicted or skipped.
     sample : SampleMatch or None
@@ -80,6 +82,7 @@ class PredictReport:
     errors: Path | None
     elapsed: float
     budget: BudgetReport | None = None
+    unused: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -206,8 +209,13 @@ def predict_folder(
     for one in outputs:
         one.check_writable(bundle.labels, found.folder, recordings)
 
+    unused: list[str] = []
+
     def process(prediction: Prediction) -> Prediction:
-        return apply_steps(prediction, steps, path, latitude=latitude, longitude=longitude, week=week)
+        unused.clear()  # with a time budget, the first soundscapes are processed before all others are
+        return apply_steps(
+            prediction, steps, path, latitude=latitude, longitude=longitude, week=week, tell=unused.append
+        )
 
     results = Results(
         *(bundle, table, listed, recordings, wish),
@@ -252,4 +260,5 @@ def predict_folder(
         errors=errors,
         elapsed=time.monotonic() - started,
         budget=inside,
+        unused=tuple(unused),
     )

@@ -24,9 +24,9 @@ CLASSES = 3
 PROBABILITY = st.sampled_from([0.0, 1.0, 0.96, 0.5, 5e-324, 1 - 1e-16]) | st.floats(0, 1)
 
 
-def make_origin_prior(strength=1.0):
+def make_origin_prior(strength=1.0, classes=CLASSES):
     rng = np.random.default_rng(0)
-    odds = [rng.normal(0, 2, (rows, CLASSES)) for rows in (2, HOURS, SEASONS)]
+    odds = [rng.normal(0, 2, (rows, classes)) for rows in (2, HOURS, SEASONS)]
     return OriginPrior(strength, ("heath", "lake"), *odds)
 
 

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from fit_files import FAST, copy_world, embed, refuse, run, strict_json, write_noise
 from origin_files import guano, wav
+from postprocessing_cases import make_origin_prior
 
 import birdemb
 from birdemb.class_groups import find_class_groups, read_class_groups
 from birdemb.classify.bundle_file import read_bundle, write_bundle
-from birdemb.classify.postprocessing import Postprocessing, Raise, Range, Scale, Smooth, Temperature
+from birdemb.classify.postprocessing import Context, Postprocessing, Raise, Range, Scale, Smooth, Temperature
 from birdemb.classify.postprocessing.spelling import choose_steps
 from birdemb.embed.range_card import find_range_model, load_range_card
 from birdemb.errors import InputError, MissingWeightsError
@@ -210,7 +211,29 @@ def test_predict_filters_by_range(range_model, place):
     # None of the invented animals is known to it: nothing changes, and the step is named.
     said, table = predict("ranged", "--postprocess", "range", "--latitude", 52.5, "--longitude", 13.4, "-m", BUNDLE)
     assert "post-processing: range" in said
+    assert "Warning: range changes nothing, as the range model knows none of the classes." in said
     assert table.equals(pd.read_csv("raw.csv").set_index("row_id"))
+
+
+def test_steps_that_nothing_is_known_for_are_told(place):
+    # The soundscapes tell neither place nor time; for that the range model is not needed.
+    origin = make_origin_prior(classes=len(read_bundle(Path(BUNDLE)).classes))
+    steps = Postprocessing((origin, Range(), Smooth()))
+    write_bundle(replace(read_bundle(Path(BUNDLE)), postprocessing=steps), place / "placed.birdemb")
+    said, _ = predict("unplaced", "-m", "placed.birdemb")
+    of_range = "range changes nothing, as no recording tells its place: use --latitude and --longitude."
+    of_origin = "origin changes nothing, as no recording tells a site that it was learnt from, its hour or its day."
+    assert [line.strip() for line in said.splitlines() if "Warning" in line] == [
+        f"Warning: {of_origin}",
+        f"Warning: {of_range}",
+    ]
+    with pytest.warns(UserWarning, match="range changes nothing"):
+        birdemb.predict("soundscapes", model="placed.birdemb", postprocess="range", jobs=1)
+    assert "Warning" not in predict("unplaced", "-m", "placed.birdemb", "--postprocess", "smooth")[0]
+    for known in ({"site": ["", "heath"]}, {"hour": [np.nan, 3.0]}, {"day": [9.0, np.nan]}):
+        assert origin.explain_unused(Context.of(2, **known)) == ""
+    assert origin.explain_unused(Context.of(2, site=["elsewhere", ""])) == of_origin
+    assert Range().explain_unused(Context.of(1, occurrence=np.array([[np.nan, 0.5]]))) == ""
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdemb.classify.checks import check_number
-from birdemb.classify.postprocessing.context import Windows
+from birdemb.classify.postprocessing.context import Context, Windows
 from birdemb.classify.postprocessing.step import Step, raise_odds
 from birdemb.classify.state import StateReader
 from birdemb.errors import InputError
@@ -81,6 +81,13 @@ class OriginPrior(Step):
     def classes(self) -> int:
         """How many classes it was learnt for."""
         return int(self.hour_odds.shape[1])
+
+    def explain_unused(self, context: Context) -> str:
+        """Say that no site that was learnt from is known, no hour and no day."""
+        known = np.isin(context.site, self.sites).any()
+        if known or not (np.isnan(context.hour) & np.isnan(context.day)).all():
+            return ""
+        return "origin changes nothing, as no recording tells a site that it was learnt from, its hour or its day."
 
     def change(self, probabilities: NDArray[np.float64], windows: Windows) -> NDArray[np.float64]:
         """Add the log-odds."""

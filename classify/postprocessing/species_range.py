@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from birdemb.classify.postprocessing.context import Windows
+from birdemb.classify.postprocessing.context import Context, Windows
 from birdemb.classify.postprocessing.step import Step
 from birdemb.classify.range_filter import RangeFilter, filter_by_range
 
@@ -43,6 +43,14 @@ class Range(Step):
 
     def __post_init__(self) -> None:
         RangeFilter(**asdict(self))
+
+    def explain_unused(self, context: Context) -> str:
+        """Say that no place is known, or none of the classes."""
+        if context.occurrence is not None and not np.isnan(context.occurrence).all():
+            return ""
+        if np.isnan(context.latitude).all():
+            return "range changes nothing, as no recording tells its place: use --latitude and --longitude."
+        return "range changes nothing, as the range model knows none of the classes."
 
     def change(self, probabilities: NDArray[np.float64], windows: Windows) -> NDArray[np.float64]:
         """Filter."""

@@ -41,6 +41,11 @@ class Step(ABC):
         """How many classes it was learnt for; None if it takes any number."""
         return None
 
+    def explain_unused(self, context: Context) -> str:
+        """Say why the step changes nothing, where nothing is known of any recording that it asks for; else ""."""
+        del context
+        return ""
+
     @abstractmethod
     def change(self, probabilities: NDArray[np.float64], windows: Windows) -> NDArray[np.float64]:
         """Do what the step does, on what `apply` has checked; may leave 0 to 1 by rounding alone."""
