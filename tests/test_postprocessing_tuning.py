@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from birdemb.classify.postprocessing import STEPS, Context, Smooth, Temperature, Windows
+from birdemb.classify.postprocessing import STEPS, Context, OriginPrior, Smooth, Temperature, Windows
 from birdemb.classify.postprocessing.candidates import CANDIDATES, Chooser, Setting
 from birdemb.classify.postprocessing.labelled import METRICS, Labelled, compare
+from birdemb.classify.postprocessing.origin_prior import learn_origin_prior
 from birdemb.classify.postprocessing.tuning import MARGIN, tune_postprocessing
 from birdemb.errors import InputError
 from birdemb.metrics import bootstrap_interval, measure
@@ -139,6 +140,20 @@ def test_what_labels_do_not_speak_of_teaches_no_temperature():
         replace(soundscapes, labelled_classes=labels[:3])
 
 
+def test_how_bold_priors_are_is_judged_on_soundscapes_that_they_are_not_learnt_from():
+    # Each soundscape has its own site: what is learnt of it says nothing of any other, and helps by hindsight alone.
+    soundscapes = make_soundscapes(site=[f"site {number}" for number in range(8)])
+    (prior,) = Chooser(soundscapes, Setting(5.0, [""] * 3)).choose([OriginPrior])
+    careful = learn_origin_prior(soundscapes.present, soundscapes.windows, strength=0.5, shrinkage=240)
+    bold = learn_origin_prior(soundscapes.present, soundscapes.windows, strength=1, shrinkage=12)
+    by_hindsight = [soundscapes.roc_auc(soundscapes.process([step])) for step in (careful, bold)]
+    assert by_hindsight[0] < by_hindsight[1]
+    assert prior.get_params() == careful.get_params()
+    np.testing.assert_array_equal(prior.site_odds, careful.site_odds)  # of all sites
+    alone = Chooser(soundscapes.take(soundscapes.groups == 3), Setting(5.0, [""] * 3)).choose([OriginPrior])
+    assert alone[0].strength == 0.5
+
+
 def test_priors_by_site_are_learnt_and_kept():
     # Each class sings at one site, from where half the recordings come, and the heads hear nearly nothing.
     rng = np.random.default_rng(0)
@@ -148,7 +163,7 @@ def test_priors_by_site_are_learnt_and_kept():
     probabilities = expit(0.5 * present - 2 + rng.normal(0, 1, present.shape))
     windows = Windows(numbers, np.tile(np.arange(WINDOWS) * 5.0, 16), Context.of(16, site=sites))
     labelled = Labelled(probabilities, windows, np.ones(len(numbers), bool), present, numbers)
-    tuning = tune_postprocessing(labelled, steps=["origin", "raise"])
+    tuning = tune_postprocessing(labelled, steps=["origin"])
     assert "origin" in tuning.postprocessing.names
     assert "origin" not in tuning.untried
     assert tuning.gains["macro_roc_auc"].low > 0.05

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from birdemb.classify.folds import assign_folds
 from birdemb.classify.postprocessing.chain import STEPS
 from birdemb.classify.postprocessing.file_level import Raise, Scale
 from birdemb.classify.postprocessing.labelled import Labelled
@@ -19,6 +20,9 @@ from birdemb.classify.postprocessing.temperature import Temperature, learn_tempe
 
 __all__ = ["CANDIDATES", "Chooser", "Setting"]
 
+_FOLDS = 3
+"""In which the parameters of a step that is learnt are judged."""
+
 
 class Setting:
     """What is the same for all that steps are learnt on.
@@ -29,11 +33,14 @@ class Setting:
         Length of a window in seconds.
     class_groups : sequence of str
         Name of the group of each class, for temperatures.
+    seed : int
+        Of the folds in which what is learnt is judged.
     """
 
-    def __init__(self, window: float, class_groups: Sequence[str]) -> None:
+    def __init__(self, window: float, class_groups: Sequence[str], seed: int = 0) -> None:
         self.window = window
         self.class_groups = tuple(class_groups)
+        self.seed = seed
 
 
 def _temperatures(training: Labelled, setting: Setting, before: NDArray[np.float64]) -> Iterable[Step]:
@@ -106,6 +113,9 @@ CANDIDATES: dict[type[Step], Callable[[Labelled, Setting, NDArray[np.float64]], 
 class Chooser:
     """Chooses parameters that do best on labelled soundscapes, and remembers what it chose.
 
+    Those of a step that is learnt are judged on others of these soundscapes than it is learnt from, as the boldest
+    would always look best on its own; the one that is chosen is then learnt from all.
+
     Parameters
     ----------
     training : Labelled
@@ -140,7 +150,12 @@ class Chooser:
         training = self._training
         before = training.process(others)
         steps = list(CANDIDATES[kind](training, self._setting, before))
-        if all(STEPS.index(type(other)) < STEPS.index(kind) for other in others):
+        results: Iterable[NDArray[np.float64]]
+        if len(steps) == 1:
+            return steps[0]
+        if kind.learnt:
+            results = self._cross(kind, others, len(steps))
+        elif all(STEPS.index(type(other)) < STEPS.index(kind) for other in others):
             # What comes before it need not be done again for each of its parameters.
             results = (training.process([step], before) for step in steps)
         else:
@@ -148,3 +163,17 @@ class Chooser:
         values = [training.roc_auc(result) for result in results]
         # Where nothing can be measured, the most careful one will do.
         return steps[int(np.argmax(np.nan_to_num(values, nan=-1)))]
+
+    def _cross(self, kind: type[Step], others: Sequence[Step], candidates: int) -> NDArray[np.float64]:
+        """Give the probabilities after each candidate, in each fold learnt from the other folds."""
+        training = self._training
+        # A group alone teaches nothing that could be judged: all candidates are then the same.
+        crossed = np.repeat(training.process(others)[None], candidates, axis=0)
+        count = min(_FOLDS, len(np.unique(training.groups)))
+        if count > 1:
+            folds = assign_folds(training.present, training.groups, count, self._setting.seed)
+            for fold in range(count):
+                rest, own = training.take(folds != fold), training.take(folds == fold)
+                for place, step in enumerate(CANDIDATES[kind](rest, self._setting, rest.process(others))):
+                    crossed[place, folds == fold] = own.process([*others, step])
+        return crossed

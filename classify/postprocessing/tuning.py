@@ -158,7 +158,7 @@ def tune_postprocessing(
         raise InputError(
             "No class is in one labelled window and not in another, so that post-processing cannot be judged."
         )
-    setting = Setting(window, class_groups or [""] * labelled.probabilities.shape[1])
+    setting = Setting(window, class_groups or [""] * labelled.probabilities.shape[1], seed)
     untried = _find_untried(labelled)
     if steps is not None:
         untried |= {kind.name: "it was not asked for" for kind in STEPS if kind.name not in steps}
