@@ -276,13 +276,14 @@ def fit(
     )
     on_soundscapes = tuning = None
     if soundscapes is not None and truth is not None:
+        write_bundle(bundle, path)  # heads are not lost with what goes wrong from here on
+        place.remember_bundle(path)
         tell("scoring the soundscapes")
         labelled = predict_labelled(bundle, soundscapes, truth, place, jobs=jobs)
         on_soundscapes = score_soundscapes(labelled, validation, fitted_on)
         bundle = replace(bundle, scores={**bundle.scores, "soundscapes": on_soundscapes.summary()})
         if tune_postprocess:
-            write_bundle(bundle, path)  # heads are not lost with what goes wrong from here on
-            place.remember_bundle(path)
+            write_bundle(bundle, path)
             try:
                 tuning = tune_on_soundscapes(
                     labelled, soundscapes, class_groups=grouped, by_site=group == "site", seed=seed, tell=tell
