@@ -206,7 +206,7 @@ def test_ranks_are_those_among_all_windows_of_the_heads_that_scored_all(ranking)
 def test_ranks_where_no_head_scored_all_are_those_of_the_one_that_scored_the_most(ranking):
     (first, second), table = draw(ranking, 3, 4)
     scores = Scores(ranking, 0.5)
-    assert scores.combine(["a", "b"]) == ({}, 0)
+    assert scores.combine(["a", "b"]) == scores.combine([]) == ({}, 0)
     scores.add("a", 0, first[0], between=False)
     scores.add("b", 1, second[1], between=False)
     combined, _ = scores.combine(["a", "b"])

@@ -119,11 +119,10 @@ class Scores:
 
     def _find_common_members(self, recordings: Sequence[str]) -> tuple[int, ...]:
         """Give the heads that have scored all windows that any has; else the one that has scored the most."""
-        scored = [self._rows.get((False, sha256), {}) for sha256 in recordings]
-        counts = np.array(
-            [[sum(map(len, rows.get(member, ()))) for member in range(len(self._ensemble.members))] for rows in scored],
-            np.int64,
-        ).reshape(len(recordings), -1)
+        counts = np.zeros((len(recordings), len(self._ensemble.members)), np.int64)
+        for place, sha256 in enumerate(recordings):
+            for member in range(counts.shape[1]):
+                counts[place, member] = self.count(sha256, member, between=False)
         if not counts.any():
             return ()
         common = (counts == counts.max(axis=1, keepdims=True)).all(axis=0)
