@@ -24,7 +24,7 @@ from birdemb.workspace import Workspace
 
 __all__ = ["EncoderSettings", "embed_as_fitted", "load_bundle_encoder", "predict_soundscapes"]
 
-_WINDOWS_AT_ONCE = 32_768
+_WINDOWS_AT_ONCE = 8192
 
 
 def predict_soundscapes(
@@ -217,18 +217,23 @@ def _predict_probabilities(
     bundle: Bundle, runs: Sequence[EmbedRun], recordings: Sequence[EmbeddedRecording]
 ) -> NDArray[np.float64]:
     """Predict a part of the recordings at a time, as their embeddings together may not fit into memory."""
-    scores = []
+    ensemble = bundle.ensemble
+    # Ranks are those among all windows, so that they have to wait for the last one.
+    members = len(ensemble.members) if ensemble.needs_whole_table else 0
+    shape = (sum(entry.windows for entry in recordings), ensemble.classes)
+    # Made once: parts that are joined at the end would be there twice.
+    scores, probabilities = np.empty((members, *shape)), np.empty((0 if members else shape[0], shape[1]))
+    end = 0
     for some in _split(recordings):
         contents = [entry.sha256 for entry in some]
-        heard = [
-            read_heard(run.cache, contents, prior) for run, prior in zip(runs, bundle.ensemble.priors, strict=True)
-        ]
-        part = bundle.ensemble.score_members(heard)
-        # Ranks are those among all windows, so that they have to wait for the last one.
-        scores.append(part if bundle.ensemble.needs_whole_table else bundle.ensemble.combine(part))
-    if bundle.ensemble.needs_whole_table:
-        return bundle.ensemble.combine(np.concatenate(scores, axis=1))
-    return np.concatenate(scores)
+        heard = [read_heard(run.cache, contents, prior) for run, prior in zip(runs, ensemble.priors, strict=True)]
+        begin, end = end, end + sum(entry.windows for entry in some)
+        part = ensemble.score_members(heard)
+        if members:
+            scores[:, begin:end] = part
+        else:
+            probabilities[begin:end] = ensemble.combine(part)
+    return ensemble.combine(scores) if members else probabilities
 
 
 def _split(recordings: Sequence[EmbeddedRecording]) -> Iterator[Sequence[EmbeddedRecording]]:

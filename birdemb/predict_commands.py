@@ -126,7 +126,7 @@ def predict(path: str, time_budget: float | None, **settings: Any) -> None:  # n
 
     if time_budget is not None:
         settings["time_budget"] = TimeBudget.since_process_start(time_budget)
-    with stoppable(settings["output"]) if time_budget is not None else nullcontext():
+    with stoppable(settings["output"], settings["form"]) if time_budget is not None else nullcontext():
         report = predicting.predict_folder(path, show_progress=True, **settings)
     click.echo(describe(report.listing, "Predicted", report.elapsed, report.listing.seconds))
     heads = ", ".join(report.bundle.heads)

@@ -117,15 +117,14 @@ class Blend:
                 np.zeros(members.shape[1:]),
             )
             return logits
-        if scale == "ranks":
-            members = _to_rank_logits(members)
-        # Present and absent each as a sum of small numbers: 1 - p would lose what is close to 1.
-        present, absent = np.zeros(members.shape[1:]), np.zeros(members.shape[1:])
-        for scores, weight in zip(members, self.weights, strict=True):
-            present += expit(scores) * weight
-            absent += expit(-scores) * weight
-        tiny = np.finfo(np.float64).tiny
-        return np.log(np.maximum(present, tiny)) - np.log(np.maximum(absent, tiny))
+        if scale == "probabilities":
+            return _average_probabilities(members, self.weights)
+        # The table is that of all windows: a class at a time, so that nothing else is as large.
+        ranked = np.empty(members.shape[1:])
+        for column in range(classes):
+            own = slice(column, column + 1)
+            ranked[:, own] = _average_probabilities(_to_rank_logits(members[:, :, own]), self.weights[:, own])
+        return ranked
 
     def get_state(self) -> dict[str, StateValue]:
         """Give all that makes up the blend, as numeric arrays and text whose names begin with blend.
@@ -367,6 +366,18 @@ def _varies(scores: _Array, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     high, low = np.where(known, scores, -np.inf).max(axis=0), np.where(known, scores, np.inf).min(axis=0)
     varies: NDArray[np.bool_] = high - low > 1e-9 * (1 + np.abs(high))
     return varies
+
+
+def _average_probabilities(members: _Array, weights: _Array) -> _Array:
+    """Give the logit of the weighted mean of the probabilities."""
+    # Present and absent each as a sum of small numbers: 1 - p would lose what is close to 1.
+    present, absent = np.zeros(members.shape[1:]), np.zeros(members.shape[1:])
+    for scores, weight in zip(members, weights, strict=True):
+        present += expit(scores) * weight
+        absent += expit(-scores) * weight
+    tiny = np.finfo(np.float64).tiny
+    averaged: _Array = np.log(np.maximum(present, tiny)) - np.log(np.maximum(absent, tiny))
+    return averaged
 
 
 def _to_rank_logits(members: _Array) -> _Array:

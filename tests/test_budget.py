@@ -13,6 +13,7 @@ from fit_files import refuse, run
 from birdemb.budget import costs, time_budget
 from birdemb.budget.overlap import average_overlapping
 from birdemb.cache import EmbeddingCache
+from birdemb.classify.blending import Blend
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import write_bundle
 from birdemb.classify.ensemble import Heard
@@ -230,3 +231,17 @@ def test_two_encoders_are_heard_one_after_the_other(fitted, world):
 def test_the_margin_is_stated(fitted):
     report = predict(fitted, time_budget=time_budget.TimeBudget(3600.0))
     assert report.budget.margin == 60.0
+
+
+def test_a_blend_by_ranks_is_that_of_all_windows_together(fitted):
+    folder, bundle = fitted
+    ranking = replace(bundle.ensemble, blend=Blend.equal("ranks", 2, len(bundle.classes)))
+    write_bundle(Bundle(**(vars(bundle) | {"ensemble": ranking})), Path("ranks.birdemb"))
+    predict(fitted, time_budget="1h", model="ranks.birdemb")
+    table = check_table("submission.csv", rows_of(COUNT), bundle.labels).to_numpy().reshape(COUNT, 4, -1)
+    run = embed_folder(folder / "soundscapes", Path("cache"), encoder="melspec", grid=WindowGrid(5.0, 2.5), jobs=1,
+                       show_progress=False)  # fmt: skip
+    fine = ranking.predict_proba([Heard(run.cache.read([entry.sha256 for entry in run.listing.recordings]))])
+    for rows, expected in zip(table, fine.reshape(COUNT, 7, -1), strict=True):
+        # Windows that differ by rounding may change places.
+        np.testing.assert_allclose(rows, average_overlapping(expected[::2], expected[1::2]), atol=0.03)

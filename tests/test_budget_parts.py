@@ -1,6 +1,8 @@
 """The parts that a time budget is made of: windows in between, runs that stop early, scores that lack some heads."""
 
 import time
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,12 @@ import pytest
 from budget_files import fit_two_heads
 from fit_files import write_noise
 
+from birdemb.budget.overlap import average_overlapping
 from birdemb.budget.scores import Scores
 from birdemb.cache.chains import Placed, choose_first_parts
 from birdemb.cache.shards import Part
 from birdemb.classify.blend_weights import keep_weights
-from birdemb.classify.blending import BLENDS
+from birdemb.classify.blending import BLENDS, Blend
 from birdemb.embed.run import embed_folder
 from birdemb.embed.windows import WindowGrid
 from birdemb.errors import InputError
@@ -138,9 +141,9 @@ def test_scores_that_lack_a_head_are_those_of_the_others(ensemble):
     scores.add("late", 1, second[1][:2], between=False)  # has not come to its end
     combined, averaged = scores.combine(["one", "none", "both", "late"])
     assert set(combined) == {"both", "one", "late"}
-    np.testing.assert_allclose(combined["both"], ensemble.combine(first))
-    np.testing.assert_allclose(combined["one"], ensemble.keep([1]).combine(second[1:]))
-    np.testing.assert_allclose(combined["late"], ensemble.keep([0]).combine(second[:1]))
+    np.testing.assert_allclose(combined["both"], ensemble.combine(first), rtol=1e-6)
+    np.testing.assert_allclose(combined["one"], ensemble.keep([1]).combine(second[1:]), rtol=1e-6)
+    np.testing.assert_allclose(combined["late"], ensemble.keep([0]).combine(second[:1]), rtol=1e-6)
     assert averaged == 0
     assert scores.count("late", 1, between=False) == 2
 
@@ -156,8 +159,85 @@ def test_windows_in_between_count_where_the_same_heads_have_scored_them(ensemble
     scores.add("b", 0, others[0], between=True)
     combined, averaged = scores.combine(["a", "b"])
     assert averaged == 3
-    np.testing.assert_allclose(combined["b"], ensemble.combine(rows))
+    np.testing.assert_allclose(combined["b"], ensemble.combine(rows), rtol=1e-6)
     assert not np.allclose(combined["a"], combined["b"])
+
+
+def test_scores_take_half_of_what_probabilities_do(ensemble):
+    scores, rows = Scores(ensemble, 0.5), np.random.default_rng(0).normal(size=(20_000, ensemble.classes))
+    tracemalloc.start()
+    try:
+        for member in (0, 1):
+            scores.add("a", member, rows.copy(), between=False)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1.1 * rows.nbytes
+
+
+@pytest.fixture(scope="module")
+def ranking(ensemble):
+    return replace(ensemble, blend=Blend.equal("ranks", 2, ensemble.classes))
+
+
+def draw(ranking, *windows):
+    """Logits of both heads in recordings of so many windows, as float32 keeps them, and the same in one table."""
+    rng = np.random.default_rng(2)
+    drawn = [rng.normal(size=(2, count, ranking.classes)).astype(np.float32).astype(float) for count in windows]
+    return drawn, np.concatenate(drawn, axis=1)
+
+
+def test_ranks_are_those_among_all_windows_of_the_heads_that_scored_all(ranking):
+    (first, second), table = draw(ranking, 3, 4)
+    scores = Scores(ranking, 0.5)
+    scores.add("a", 0, first[0], between=False)
+    scores.add("a", 1, first[1], between=False)
+    scores.add("b", 0, second[0], between=False)
+    scores.add("b", 1, second[1][:3], between=False)  # has not come to its end
+    combined, _ = scores.combine(["a", "none", "b"])
+    assert list(combined) == ["a", "b"]
+    np.testing.assert_allclose(np.concatenate([*combined.values()]), ranking.keep([0]).combine(table[:1]))
+    scores.add("b", 1, second[1][3:], between=False)
+    combined, averaged = scores.combine(["a", "none", "b"])
+    np.testing.assert_allclose(np.concatenate([*combined.values()]), ranking.combine(table))
+    assert averaged == 0
+
+
+def test_ranks_where_no_head_scored_all_are_those_of_the_one_that_scored_the_most(ranking):
+    (first, second), table = draw(ranking, 3, 4)
+    scores = Scores(ranking, 0.5)
+    assert scores.combine(["a", "b"]) == scores.combine([]) == ({}, 0)
+    scores.add("a", 0, first[0], between=False)
+    scores.add("b", 1, second[1], between=False)
+    combined, _ = scores.combine(["a", "b"])
+    assert list(combined) == ["b"]
+    np.testing.assert_allclose(combined["b"], ranking.keep([1]).combine(table[1:, 3:]))
+
+
+def test_ranks_of_windows_in_between_are_those_among_all(ranking):
+    (first, others, second, few), table = draw(ranking, 3, 2, 4, 3)
+    scores = Scores(ranking, 0.5)
+    for member in (0, 1):
+        scores.add("a", member, first[member], between=False)
+        scores.add("a", member, others[member], between=True)
+        scores.add("b", member, second[member], between=False)
+    scores.add("b", 0, few[0], between=True)  # the other head has not heard them
+    combined, averaged = scores.combine(["a", "b"])
+    expected = ranking.combine(table[:, :9])
+    np.testing.assert_allclose(combined["a"], average_overlapping(expected[:3], expected[3:5]))
+    np.testing.assert_allclose(combined["b"], expected[5:])
+    assert averaged == 3
+
+
+def test_recordings_of_which_few_are_combined_together_are_the_same(ensemble, monkeypatch):
+    drawn, table = draw(ensemble, 3, 1, 4)
+    monkeypatch.setattr("birdemb.budget.scores._WINDOWS_AT_ONCE", 2)
+    scores = Scores(ensemble, 0.5)
+    for name, rows in zip("abc", drawn, strict=True):
+        for member in (0, 1):
+            scores.add(name, member, rows[member], between=False)
+    combined, _ = scores.combine("abc")
+    np.testing.assert_allclose(np.concatenate([combined[name] for name in "abc"]), ensemble.combine(table))
 
 
 def test_an_ensemble_of_all_its_heads_is_itself(ensemble):

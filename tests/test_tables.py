@@ -1,7 +1,6 @@
 """Tables of a prediction: small ones to the letter, all of them back through readers of others."""
 
 import json
-import os
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,32 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_files import CLASSES, read_csv, source_of
+from table_files import CLASSES, GOLDEN, golden, read_csv, source_of, text_of, write
 
 from birdemb.annotations.recognition import read_annotations
 from birdemb.errors import InputError
 from birdemb.origin import Origin
 from birdemb.tables import source as source_module
 from birdemb.tables.clock import tell_times
-from birdemb.tables.forms import DETECTION_FORMS, SUBMISSION, WINDOW_FORMS, choose_output
-from birdemb.tables.recording_files import name_files
 
-GOLDEN = [[0.25, 0.5, 0.0], [1.0, 0.125, 0.75], [0.5, 0.0625, 0.0]]
 BERLIN = ZoneInfo("Europe/Berlin")
-
-
-def golden(**settings):
-    """8 s and 4 s, with detections in each window."""
-    return source_of(8, 4, probabilities=GOLDEN, top_frequency=lambda _: 16_000.0, **settings)
-
-
-def write(tmp_path, form, source, name="table.csv", detections=False):
-    output = choose_output(tmp_path / name, form, detections=detections)
-    return output.write(source), output.path
-
-
-def text_of(path):
-    return path.read_bytes().decode()
 
 
 def test_wide(tmp_path):
@@ -306,83 +288,6 @@ def test_seconds_have_no_exponent(tmp_path, form, column):
     assert row[column] == ("5.000023" if form == "raven" else "0.000023")
 
 
-@pytest.mark.parametrize(("form", "label"), [(SUBMISSION, "row_id"), ("wide", "recording"), ("wide", "end_time")])
-def test_class_with_the_name_of_a_column_is_refused(tmp_path, form, label):
-    output = choose_output(tmp_path / "table.csv", form)
-    with pytest.raises(InputError, match=f"The class '{label}' has the name of another column"):
-        output.check_writable(["amecro", label], "/data", [])
-    output.check_writable(["amecro"], "/data", [])
-    choose_output(tmp_path / "table.csv", "long").check_writable([label], "/data", [])
-
-
-@pytest.mark.parametrize("detections", [False, True])
-def test_standard_output_is_no_file(detections):
-    with pytest.raises(InputError, match="A table is written to a file, and - is none"):
-        choose_output(Path("-"), detections=detections)
-
-
-def test_file_is_no_folder_of_tables(tmp_path):
-    (tmp_path / "table").touch()
-    with pytest.raises(InputError, match=r"table is a file, and the form raven makes a folder.*Name a folder"):
-        choose_output(tmp_path / "table").check_writable([], "/data", [])
-
-
-def test_labels_beside_recordings_are_not_replaced(tmp_path):
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/b.txt").write_text("mine")
-    output = choose_output(tmp_path, "audacity")
-    with pytest.raises(InputError, match=r"b\.txt lies beside its recording already.*Name another folder"):
-        output.check_writable([], str(tmp_path), ["site/a.wav", "site/b.wav"])
-    output.check_writable([], str(tmp_path), ["site/a.wav"])
-    output.check_writable([], "/data", ["site/b.wav"])
-    assert text_of(tmp_path / "site/b.txt") == "mine"
-
-
-@pytest.mark.parametrize("form", sorted({*DETECTION_FORMS, *WINDOW_FORMS} - {SUBMISSION}))
-def test_name_that_is_no_text_is_escaped(tmp_path, form):
-    name = os.fsdecode(b"gr\xfcn.wav")
-    source = source_of(5, probabilities=[[0.9, 0, 0]], names=[name], gap=0.0)
-    rows, path = write(tmp_path, form, source, "table.any")
-    assert rows in (1, 3)
-    content = pq.read_table(path).to_pandas().to_csv() if form == "parquet" else text_of(path)
-    assert form == "audacity" or r"gr\udcfcn.wav" in content
-    if form in DETECTION_FORMS and DETECTION_FORMS[form].folder is not None:
-        _, folder = write(tmp_path, form, source, "folder")
-        (written,) = folder.iterdir()
-        assert os.fsencode(written.name).startswith(b"gr\xfcn.")
-
-
-@pytest.mark.parametrize("form", sorted(DETECTION_FORMS))
-def test_nothing_detected_is_an_empty_table(tmp_path, form):
-    rows, path = write(tmp_path, form, source_of(5, 5, probabilities=np.zeros((2, 3))), "table", detections=True)
-    assert rows == 0
-    assert path.is_dir() == (DETECTION_FORMS[form].folder is not None)
-    if path.is_dir():
-        assert len(list((path / "site").iterdir())) == 2
-
-
-def test_other_files_in_a_folder_are_left_alone(tmp_path):
-    (tmp_path / "labels").mkdir()
-    (tmp_path / "labels/notes.txt").write_text("mine")
-    write(tmp_path, "audacity", golden(), "labels")
-    assert (tmp_path / "labels/notes.txt").read_text() == "mine"
-
-
-def test_files_of_recordings_have_names_of_their_own():
-    names = name_files(["x.wav", "X.ogg", "a/x.wav", "y", "y.wav", "z.wav"], ".txt")
-    assert [str(name) for name in names.values()] == [
-        "x.wav.txt",
-        "X.ogg.txt",
-        "a/x.txt",
-        "y.txt",
-        "y.wav.txt",
-        "z.txt",
-    ]
-    for name in ("../x.wav", "/x.wav", "a/../../x.wav"):
-        with pytest.raises(InputError, match="leads out of the folder"):
-            name_files([name], ".txt")
-
-
 def test_times_of_day_are_those_of_a_stopwatch():
     before = Origin(datetime(2025, 3, 30, 1, 59, 59, tzinfo=BERLIN))
     assert tell_times({"a": before}, ["a", "a", "b"], [0.0, 2.5, 1.0]) == [
@@ -391,35 +296,3 @@ def test_times_of_day_are_those_of_a_stopwatch():
         None,
     ]
     assert tell_times({}, ["a"], [1.0]) == [None]
-
-
-@pytest.mark.parametrize(
-    ("name", "form", "detections", "chosen"),
-    [
-        ("x.csv", None, False, ("submission", True, False)),
-        ("x.csv", None, True, ("detections", False, False)),
-        ("x.CSV", "wide", False, ("wide", True, False)),
-        ("x.parquet", None, False, ("parquet", True, False)),
-        ("x.parquet", None, True, ("parquet", False, False)),
-        ("x.jsonl", None, False, ("jsonl", False, False)),
-        ("x.selections.txt", None, True, ("raven", False, False)),
-        ("x", None, True, ("raven", False, True)),
-        ("x", "audacity", False, ("audacity", False, True)),
-        ("x", "wide", False, ("wide", True, False)),
-        ("there.d", "birdnet", False, ("birdnet", False, True)),
-        ("there.d", "wide", False, ("wide", True, False)),
-    ],
-)
-def test_form_is_what_suffix_or_name_says(tmp_path, name, form, detections, chosen):
-    (tmp_path / "there.d").mkdir()
-    output = choose_output(tmp_path / name, form, detections=detections)
-    assert (output.form, output.of_windows, output.is_folder) == chosen
-
-
-def test_path_or_name_that_says_no_form_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"x\.xlsx has the suffix \.xlsx.*\.csv, \.jsonl, \.parquet, \.txt"):
-        choose_output(tmp_path / "x.xlsx")
-    with pytest.raises(InputError, match="no form of tables 'excel'"):
-        choose_output(tmp_path / "x.csv", "excel")
-    with pytest.raises(InputError, match="no form of tables 'wide'"):
-        choose_output(tmp_path / "x.csv", "wide", detections=True)

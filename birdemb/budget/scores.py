@@ -13,13 +13,18 @@ from birdemb.classify.ensemble import Ensemble
 
 __all__ = ["Scores"]
 
+_WINDOWS_AT_ONCE = 8192  # as many as are combined together, where the blend lets them be
+
 _Rows = NDArray[np.float64]
+_Key = tuple[bool, str]  # whether in between, and the recording
+_Combined = dict[str, tuple[tuple[int, ...], _Rows]]  # recording -> the heads, and its rows
 
 
 class Scores:
     """Gathers scores, in whatever order they come, and combines what there is.
 
-    Recordings are known by their content. The windows of one are scored from its first on.
+    Recordings are known by their content. The windows of one are scored from its first on. Scores are kept in float32,
+    which is as much as embeddings tell, as those of all heads have to fit into memory together.
 
     Parameters
     ----------
@@ -31,15 +36,15 @@ class Scores:
     def __init__(self, ensemble: Ensemble, weight: float) -> None:
         self._ensemble = ensemble
         self._weight = weight
-        self._rows: defaultdict[tuple[bool, str], dict[int, list[_Rows]]] = defaultdict(dict)
+        self._rows: defaultdict[_Key, dict[int, list[NDArray[np.float32]]]] = defaultdict(dict)
 
     def add(self, sha256: str, member: int, rows: _Rows, *, between: bool) -> None:
         """Add the logits of a head, of shape (n, classes), for the next windows of a recording."""
-        self._rows[between, sha256].setdefault(member, []).append(rows)
+        self._rows[between, sha256].setdefault(member, []).append(rows.astype(np.float32))
 
     def count(self, sha256: str, member: int, *, between: bool) -> int:
         """Count the windows of a recording that a head has scored."""
-        return sum(map(len, self._rows[between, sha256].get(member, ())))
+        return sum(map(len, self._rows.get((between, sha256), {}).get(member, ())))
 
     def restart(self, sha256: str, member: int, *, between: bool) -> None:
         """Forget what a head made of a recording."""
@@ -48,7 +53,9 @@ class Scores:
     def combine(self, recordings: Iterable[str]) -> tuple[dict[str, _Rows], int]:
         """Give the probabilities in recordings, of those heads that have scored the most windows of each.
 
-        Those of the windows in between are averaged in where the same heads have scored them, too.
+        Those of the windows in between are averaged in where the same heads have scored them, too. A blend by ranks
+        compares windows of all recordings, and so takes the same heads in each: those that have scored all that any
+        head has, or, where there are none, the one that has scored the most.
 
         Parameters
         ----------
@@ -62,8 +69,10 @@ class Scores:
             How many of these windows have been averaged with ones in between.
         """
         wanted = list(dict.fromkeys(recordings))
-        combined = self._combine_windows(wanted, between=False)
-        others = self._combine_windows(wanted, between=True)
+        if self._ensemble.needs_whole_table:
+            combined, others = self._combine_whole(wanted)
+        else:
+            combined, others = (self._combine_windows(wanted, between=between) for between in (False, True))
         averaged = 0
         result = {}
         for sha256, (members, rows) in combined.items():
@@ -74,31 +83,58 @@ class Scores:
             result[sha256] = rows
         return result, averaged
 
-    def members_of(self, sha256: str) -> tuple[int, ...]:
-        """Give the heads that have scored the most windows of a recording; none where there are none."""
-        return self._find_members(sha256, between=False)
-
     def _find_members(self, sha256: str, *, between: bool) -> tuple[int, ...]:
         scored = self._rows.get((between, sha256), {})
         counts = {member: sum(map(len, rows)) for member, rows in scored.items()}
         most = max(counts.values(), default=0)
         return tuple(sorted(member for member, count in counts.items() if count == most > 0))
 
-    def _combine_windows(self, recordings: Sequence[str], *, between: bool) -> dict[str, tuple[tuple[int, ...], _Rows]]:
+    def _combine_windows(self, recordings: Sequence[str], *, between: bool) -> _Combined:
+        """Combine windows of each recording by itself; a few recordings at a time, as memory goes."""
         groups: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
         for sha256 in recordings:
             if members := self._find_members(sha256, between=between):
                 groups[members].append(sha256)
-        result = {}
+        result: _Combined = {}
         for members, group in groups.items():
-            scores = np.stack(
-                [
-                    np.concatenate([rows for sha256 in group for rows in self._rows[between, sha256][member]])
-                    for member in members
-                ]
-            )
-            probabilities = self._ensemble.keep(members).combine(scores)
-            ends = np.cumsum([self.count(sha256, members[0], between=between) for sha256 in group])
-            for sha256, rows in zip(group, np.split(probabilities, ends[:-1]), strict=True):
-                result[sha256] = (members, rows)
+            some: list[_Key] = []
+            windows = 0
+            for sha256 in group:
+                some.append((between, sha256))
+                windows += self.count(sha256, members[0], between=between)
+                if windows >= _WINDOWS_AT_ONCE or sha256 == group[-1]:
+                    result |= {one: (members, rows) for (_, one), rows in self._combine_table(members, some).items()}
+                    some, windows = [], 0
         return result
+
+    def _combine_whole(self, recordings: Sequence[str]) -> tuple[_Combined, _Combined]:
+        """Combine all windows as one table, with those in between that the same heads have scored."""
+        members = self._find_common_members(recordings)
+        keys = [(False, sha256) for sha256 in recordings if members and self.count(sha256, members[0], between=False)]
+        keys += [(True, sha256) for _, sha256 in keys if self._find_members(sha256, between=True) == members]
+        combined: tuple[_Combined, _Combined] = ({}, {})
+        for (between, sha256), rows in self._combine_table(members, keys).items():
+            combined[between][sha256] = (members, rows)
+        return combined
+
+    def _find_common_members(self, recordings: Sequence[str]) -> tuple[int, ...]:
+        """Give the heads that have scored all windows that any has; else the one that has scored the most."""
+        counts = np.zeros((len(recordings), len(self._ensemble.members)), np.int64)
+        for place, sha256 in enumerate(recordings):
+            for member in range(counts.shape[1]):
+                counts[place, member] = self.count(sha256, member, between=False)
+        if not counts.any():
+            return ()
+        common = (counts == counts.max(axis=1, keepdims=True)).all(axis=0)
+        return tuple(np.flatnonzero(common).tolist()) or (int(counts.sum(axis=0).argmax()),)
+
+    def _combine_table(self, members: tuple[int, ...], keys: Sequence[_Key]) -> dict[_Key, _Rows]:
+        """Combine the scores of heads as one table, and give each recording its rows."""
+        if not keys:
+            return {}
+        counts = [self.count(sha256, members[0], between=between) for between, sha256 in keys]
+        scores = np.empty((len(members), sum(counts), self._ensemble.classes))
+        for place, member in enumerate(members):
+            np.concatenate([rows for key in keys for rows in self._rows[key][member]], out=scores[place])
+        probabilities = self._ensemble.keep(members).combine(scores)
+        return dict(zip(keys, np.split(probabilities, np.cumsum(counts)[:-1]), strict=True))

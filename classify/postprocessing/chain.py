@@ -109,24 +109,29 @@ class Postprocessing:
         recording_numbers: NDArray[np.int64],
         starts: NDArray[np.float64],
         context: Context | None = None,
+        *,
+        out: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """Give the probabilities after all steps.
 
         Parameters
         ----------
         probabilities : ndarray of shape (n, classes), float64
-            In 0 to 1; stays as it is.
+            In 0 to 1; stays as it is, unless it is `out`, too.
         recording_numbers : ndarray of shape (n,), integers
             Index of each window's recording in `context`; windows may be in any order.
         starts : ndarray of shape (n,), float64
             Seconds from the recording's start.
         context : Context, optional
             Without it nothing is known of where and when the recordings were made.
+        out : ndarray, as `probabilities`, optional
+            Where the result goes, by default a new array. It may be `probabilities` itself, of which a second one may
+            not fit into memory.
 
         Returns
         -------
         ndarray of shape (n, classes), float64
-            In 0 to 1, never NaN; those of a recording depend on no other.
+            In 0 to 1, never NaN; those of a recording depend on no other. `out`, where it is given.
 
         Raises
         ------
@@ -137,8 +142,14 @@ class Postprocessing:
             context = Context.of(int(recording_numbers.max(initial=-1)) + 1)
         windows = Windows(recording_numbers, starts, context)
         check_probabilities(probabilities, windows, self.classes)
-        result = probabilities.copy()
+        result = np.empty_like(probabilities) if out is None else out
+        if result.shape != probabilities.shape or result.dtype != probabilities.dtype:
+            raise InputError(
+                f"The array for the result is {result.dtype} of shape {result.shape}; "
+                f"expected {probabilities.dtype} of shape {probabilities.shape}."
+            )
         if not self.steps or not result.size:
+            result[...] = probabilities
             return result
         # A part of the recordings at a time: a year of them would not fit into memory several times over.
         for rows in windows.parts():
