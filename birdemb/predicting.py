@@ -243,7 +243,8 @@ def predict_folder(
         else:
             listing, prediction = predict_soundscapes(bundle, path, place, **settings)
         errors = write_skipped(place.errors("predict"), listing.skipped)
-        if budget is None:
+        # What a sample asks for is there whatever became of the soundscapes.
+        if budget is None and wish.sample is None:
             listing.refuse_if_empty(hide_secrets(str(path)), errors)
         written = results.write(prediction, expected, listing.skipped)
     return PredictReport(

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -108,6 +109,14 @@ def test_soundscapes_that_are_all_bad_are_an_error(fitted):
     (fitted / "broken").mkdir()
     (fitted / "broken" / "a.wav").write_text("no")
     assert "No recording in broken could be used" in run("predict", "broken", status=EXIT_ERROR)
+    assert not Path("submission.csv").exists()
+    labels = read_bundle(next(Path(".birdemb/bundles").iterdir())).labels
+    Path("sample.csv").write_text(f"row_id,{','.join(labels)}\na_5,{','.join('0' * len(labels))}\n")
+    said = run("predict", "broken", "--sample-submission", "sample.csv", status=EXIT_SKIPPED)
+    assert "1 row of the sample without a prediction, set to the classes' shares: a_5" in said
+    result = pd.read_csv("submission.csv")
+    assert result["row_id"].tolist() == ["a_5"]
+    assert (result[list(labels)].to_numpy() > 0).all()
 
 
 def test_embedding_nothing_usable_is_an_error_and_keeps_what_was_embedded_before(fitted):
