@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 
-from birdemb.embed.audio import HIGHEST_SAMPLE_RATE, open_sound
+from birdemb.embed.audio import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE, open_sound
 from birdemb.embed.origins import origin_of_name, read_origin
 from birdemb.embed.recordings import Recording
 from birdemb.embed.windows import WindowGrid
@@ -15,7 +15,6 @@ from birdemb.origin import Origin, with_zone
 
 __all__ = ["count_lost_windows", "find_top_frequency", "measure_length", "read_origins"]
 
-_LOWEST_SAMPLE_RATE = 1000  # in Hz
 _LONGEST = 14 * 24 * 3600  # seconds; a header that says more is more likely damaged than true
 
 
@@ -104,4 +103,4 @@ def _read_header(recording: Recording) -> tuple[int, int] | None:
             samples, rate = sound.file.frames, sound.file.samplerate
     except RecordingError:
         return None
-    return (samples, rate) if samples > 0 and _LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE else None
+    return (samples, rate) if samples > 0 and LOWEST_SAMPLE_RATE <= rate <= HIGHEST_SAMPLE_RATE else None

@@ -17,7 +17,7 @@ from birdemb.classify.bundle_file import read_bundle
 from birdemb.classify.ensemble import Heard
 from birdemb.classify.prior import Prior
 from birdemb.defaults import DEFAULT_WORKSPACE
-from birdemb.embed.audio import HIGHEST_SAMPLE_RATE
+from birdemb.embed.audio import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE
 from birdemb.embed.encoder import Encoder
 from birdemb.embed.windows import WindowGrid, windows_at_once
 from birdemb.errors import InputError
@@ -28,7 +28,6 @@ from birdemb.workspace import Workspace
 
 __all__ = ["Listener", "check_sample_rate", "listen", "read_samples"]
 
-_LOWEST_SAMPLE_RATE = 1000
 _MOST_CHANNELS = 64  # more are a block that was given with its axes swapped
 _SECONDS_AT_ONCE = 60.0  # of a long block; what is resampled of it stays below a few megabytes
 
@@ -278,10 +277,10 @@ def check_sample_rate(sample_rate: object) -> None:
     if (
         not isinstance(sample_rate, int | np.integer)
         or isinstance(sample_rate, bool)
-        or not _LOWEST_SAMPLE_RATE <= sample_rate <= HIGHEST_SAMPLE_RATE
+        or not LOWEST_SAMPLE_RATE <= sample_rate <= HIGHEST_SAMPLE_RATE
     ):
         raise InputError(
-            f"The sample rate is {sample_rate!r}; expected a whole number of Hz, {_LOWEST_SAMPLE_RATE:,} to "
+            f"The sample rate is {sample_rate!r}; expected a whole number of Hz, {LOWEST_SAMPLE_RATE:,} to "
             f"{HIGHEST_SAMPLE_RATE:,}."
         )
 

@@ -21,7 +21,10 @@ from birdemb.embed.containers import refuse_missing_end, refuse_short_container
 from birdemb.embed.recordings import OTHER_SUFFIXES, Recording
 from birdemb.errors import RecordingError
 
-__all__ = ["HIGHEST_SAMPLE_RATE", "RESAMPLER", "Decoder", "OpenedSound", "open_sound"]
+__all__ = ["HIGHEST_SAMPLE_RATE", "LOWEST_SAMPLE_RATE", "RESAMPLER", "Decoder", "OpenedSound", "open_sound"]
+
+LOWEST_SAMPLE_RATE = 1000
+"""In Hz; below it a header is more likely damaged than true."""
 
 HIGHEST_SAMPLE_RATE = 500_000
 """In Hz; the fastest full-spectrum bat detectors record at this rate."""
