@@ -258,6 +258,8 @@ def test_file_in_an_archive_has_the_name_that_it_has_in_the_card_s_own(server):
         (ARCHIVE[:-30], "no whole archive"),
         (b"<!doctype html>", "a web page in place of the file"),
     ],
+    # An archive holds the second in which it was made: as a name it would differ from one worker to the next.
+    ids=["escape", "two models", "no model", "cut short", "web page"],
 )
 def test_what_comes_is_not_trusted(server, tmp_path, own_folder, archive, said):
     put_at_kaggle(server, archive)
