@@ -83,7 +83,7 @@ def test_the_plan_says_how_much_stays_at_the_priors(fitted, monkeypatch):
     measure = costs.measure_encoder
     monkeypatch.setattr(costs, "measure_encoder", lambda *args, **more: replace(measure(*args, **more), encoding=300.0))
     report = predict(fitted, time_budget="1h", show_progress=True, workspace=_copy(fitted))
-    assert report.budget.plan.planned == 1
+    assert report.budget.plan.planned == 2  # the second head is nearly free beside such an encoder
     assert 10 <= report.budget.plan.unfinished <= 13  # of 24, as there is time for some 12
     assert any("will be left at the classes' priors" in line for line in told)
     assert told[1].startswith("  1. melspec in f32 with l")

@@ -1,6 +1,7 @@
 """Plans, paces, orders and durations: the arithmetic of a time budget, without any recording."""
 
 import math
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -14,14 +15,22 @@ from birdemb.budget.time_budget import TimeBudget, parse_duration
 from birdemb.errors import InputError
 
 seconds = st.floats(0, 1e6)
-step_lists = st.lists(st.builds(Step, st.just("step"), st.floats(0.001, 1e5), st.integers(1, 10**6)), min_size=1)
+step_lists = st.lists(
+    st.builds(Step, st.just("step"), st.floats(0.001, 1e5), st.integers(1, 10**6), st.none(), st.booleans()), min_size=1
+)
+
+
+def count_what_goes_along(steps):
+    """Count the first step and those right after it that are nearly free."""
+    return 1 + len(list(takewhile(lambda step: step.nearly_free, steps[1:])))
 
 
 @given(step_lists, seconds)
-def test_a_plan_never_needs_more_than_there_is_but_for_its_first_step(steps, seconds):
+def test_a_plan_never_needs_more_than_there_is_but_for_its_first_step_and_what_goes_along(steps, seconds):
     plan = make_plan(steps, seconds)
     assert plan.chosen == tuple(steps[: plan.planned])
-    assert plan.fits or plan.planned == 1
+    assert plan.fits or plan.planned == count_what_goes_along(steps)
+    assert plan.planned >= count_what_goes_along(steps)
     assert plan.chosen + plan.left_out == tuple(steps)
 
 
@@ -34,8 +43,13 @@ def test_more_time_never_gives_fewer_steps(steps, some, more):
 @given(step_lists, seconds)
 def test_windows_stay_at_the_prior_exactly_where_the_first_step_does_not_fit(steps, seconds):
     plan = make_plan(steps, seconds)
-    assert (plan.unfinished > 0) == (steps[0].seconds > seconds)
+    needed = math.fsum(step.seconds for step in steps[: count_what_goes_along(steps)])
+    assert (plan.unfinished > 0) == (needed > seconds)
     assert plan.unfinished <= steps[0].windows
+
+
+def test_a_time_that_is_over_leaves_nothing_where_nothing_is_left_to_do():
+    assert make_plan([Step("done", 0.0, 0)], -1.0).unfinished == 0
 
 
 @given(st.data())

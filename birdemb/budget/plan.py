@@ -25,12 +25,15 @@ class Step:
         How many are left to be worked on.
     member : int or None
         The head that it adds; None for the windows in between.
+    nearly_free : bool
+        Whether it takes so little beside the steps before it that hardly a window more would be predicted without it.
     """
 
     name: str
     seconds: float
     windows: int
     member: int | None = None
+    nearly_free: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,19 +71,21 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether all that is chosen can be finished in time."""
-        return self.needed <= self.seconds
+        return self.needed <= max(0.0, self.seconds)
 
     @property
     def unfinished(self) -> int:
         """Windows of the first step that there is no time for: they stay at the classes' priors."""
         if self.fits or not self.steps:
             return 0
-        first = self.steps[0]
-        return min(first.windows, math.ceil(first.windows * (1 - max(0.0, self.seconds) / first.seconds)))
+        # What is planned beyond the time takes part of every window.
+        return math.ceil(self.steps[0].windows * (1 - max(0.0, self.seconds) / self.needed))
 
 
 def make_plan(steps: Sequence[Step], seconds: float) -> Plan:
     """Choose as many steps as fit, in their order; the first one always, as a part of it is better than nothing.
+
+    With the first one go those right after it that are nearly free: they are worth the few windows that they cost.
 
     Parameters
     ----------
@@ -103,9 +108,11 @@ def make_plan(steps: Sequence[Step], seconds: float) -> Plan:
     210
     """
     planned, needed = 0, 0.0
+    beginning = True
     for step in steps:
         needed += step.seconds
-        if planned and needed > seconds:
+        beginning = not planned or (beginning and step.nearly_free)
+        if needed > seconds and not beginning:
             break
         planned += 1
     return Plan(tuple(steps), planned, seconds)

@@ -12,6 +12,8 @@ from birdemb.classify.ensemble import Ensemble
 
 __all__ = ["Work"]
 
+_NEARLY_FREE = 0.01  # share of what windows cost with the first head, below which further ones go along with it
+
 
 class Work:
     """What there is to do, step by step.
@@ -51,6 +53,7 @@ class Work:
             weights.tolist(), heads, self._encoder_of, {number: pace.at() for number, pace in enumerate(costs.paces)}
         )
         self.embedded: Counter[tuple[int, bool]] = Counter(costs.cached)
+        self._uncached = max(0, self._windows - costs.cached[self._encoder_of[self.order[0]], False])
         self.heard: set[tuple[int, bool]] = set()
         self.done: set[int | None] = set()
 
@@ -66,6 +69,7 @@ class Work:
         """Give all steps in their order, with what is left of each."""
         steps = []
         seen: set[int] = set()
+        nearly_free = self._find_nearly_free()
         for member in self.order:
             encoder = self._encoder_of[member]
             new = encoder not in seen
@@ -78,7 +82,7 @@ class Work:
                     to_hear = self._left_to_hear(encoder, between=False)
                     seconds += self._hearing_seconds(encoder, to_hear)
                     windows = max(windows, to_hear)
-            steps.append(Step(self._name(member, new=new), seconds, windows, member))
+            steps.append(Step(self._name(member, new=new), seconds, windows, member, member in nearly_free))
         if self._between:
             seconds, windows = 0.0, 0
             if None not in self.done:
@@ -100,6 +104,20 @@ class Work:
                 break
             members.append(step.member)
         return members
+
+    def _find_nearly_free(self) -> set[int]:
+        """Give the heads after the first one that together take next to nothing beside it and its encoder."""
+        first, *others = self.order
+        encoder = self._encoder_of[first]
+        seconds = self._uncached * self._costs.paces[encoder].at() + self._windows * self._costs.heads[first]
+        left = _NEARLY_FREE * seconds
+        found = set()
+        for member in others:
+            left -= self._windows * self._costs.heads[member]
+            if self._encoder_of[member] != encoder or left < 0:
+                break
+            found.add(member)
+        return found
 
     def _left_to_hear(self, encoder: int, *, between: bool) -> int:
         if (encoder, between) in self.heard:
