@@ -11,9 +11,11 @@ import click
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.offline import OFFLINE_VARIABLE, forbid_network
 
-__all__ = ["PATH", "encoding", "labelling", "offline", "read_columns", "shared", "weights"]
+__all__ = ["PATH", "TEXT_PATH", "encoding", "labelling", "offline", "read_columns", "shared", "weights"]
 
 PATH = click.Path(path_type=Path)
+TEXT_PATH = click.Path()
+"""Of tables: a slash at the end says that a folder is meant."""
 
 
 def shared(command: Callable[..., Any]) -> Callable[..., Any]:

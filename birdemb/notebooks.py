@@ -153,7 +153,7 @@ def _predict_path(
             stacklevel=3,
         )
     unused: list[str] = []
-    prediction = apply_steps(prediction, steps, source, tell=unused.append)
+    prediction = apply_steps(prediction, steps, source, tell=unused.append, in_place=True)
     for reason in unused:
         warnings.warn(reason, stacklevel=3)
     names = np.array([entry.recording for entry in prediction.recordings], object)[prediction.recording_numbers]

@@ -31,13 +31,14 @@ def postprocess(
     longitude: float | None = None,
     week: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    in_place: bool = False,
 ) -> Prediction:
     """Apply the steps of post-processing to a prediction.
 
     Parameters
     ----------
     prediction : Prediction
-        Stays as it is.
+        Stays as it is, unless `in_place`.
     steps : Postprocessing
     location : path, URL or FoundRecordings
         Of its recordings; their files and names are asked where and when they were made, if a step wants to know.
@@ -45,6 +46,8 @@ def postprocess(
         Of recordings that do not tell theirs.
     tell : callable
         Is told of each step that changes nothing, as nothing that it asks for is known of any recording.
+    in_place : bool
+        Whether the result takes the place of the probabilities, of which a second array may not fit into memory.
 
     Returns
     -------
@@ -64,7 +67,10 @@ def postprocess(
     for reason in (step.explain_unused(context) for step in steps.steps if len(context)):
         if reason:
             tell(reason)
-    processed = steps.apply(prediction.probabilities, prediction.recording_numbers, prediction.starts, context)
+    before = prediction.probabilities
+    processed = steps.apply(
+        before, prediction.recording_numbers, prediction.starts, context, out=before if in_place else None
+    )
     return replace(prediction, probabilities=processed)
 
 

@@ -13,7 +13,7 @@ import click
 from birdemb.budget.budget_report import describe_budget
 from birdemb.budget.interruption import stoppable
 from birdemb.budget.time_budget import TimeBudget, parse_duration
-from birdemb.command_options import PATH, encoding, shared
+from birdemb.command_options import PATH, TEXT_PATH, encoding, shared
 from birdemb.command_output import EXIT_SKIPPED, count, describe, end, some
 from birdemb.errors import InputError
 from birdemb.watch_command import watching
@@ -56,7 +56,7 @@ def _read_duration(_: click.Context, parameter: click.Parameter, value: str | No
     "  birdemb predict /media/recorders --watch -o night.csv --format detections"
 )
 @click.argument("path")
-@click.option("--output", "-o", type=PATH, default=Path("submission.csv"), show_default=True, help="Table to write.")
+@click.option("--output", "-o", type=TEXT_PATH, default="submission.csv", show_default=True, help="Table to write.")
 @click.option(
     "--format",
     "form",
@@ -64,7 +64,9 @@ def _read_duration(_: click.Context, parameter: click.Parameter, value: str | No
     help="Form of the table.  [default: by its suffix: .csv a submission, .parquet, .jsonl, .txt a Raven selection "
     "table, none a folder of these]",
 )
-@click.option("--detections", type=PATH, help="Table to write of the windows in which a class passes its threshold.")
+@click.option(
+    "--detections", type=TEXT_PATH, help="Table to write of the windows in which a class passes its threshold."
+)
 @click.option(
     "--detections-format",
     "detections_form",
@@ -126,7 +128,7 @@ def predict(path: str, time_budget: float | None, **settings: Any) -> None:  # n
 
     if time_budget is not None:
         settings["time_budget"] = TimeBudget.since_process_start(time_budget)
-    with stoppable(settings["output"], settings["form"]) if time_budget is not None else nullcontext():
+    with stoppable(Path(settings["output"]), settings["form"]) if time_budget is not None else nullcontext():
         report = predicting.predict_folder(path, show_progress=True, **settings)
     click.echo(describe(report.listing, "Predicted", report.elapsed, report.listing.seconds))
     heads = ", ".join(report.bundle.heads)

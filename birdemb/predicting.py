@@ -182,8 +182,8 @@ def predict_folder(
     budget = TimeBudget.of(time_budget) if time_budget is not None else None
     place = Workspace(Path(workspace))
     refuse_recordings(output, detections)
-    table = choose_output(Path(output), form)
-    listed = choose_output(Path(detections), detections_form, detections=True) if detections is not None else None
+    table = choose_output(output, form)
+    listed = choose_output(detections, detections_form, detections=True) if detections is not None else None
     outputs = [one for one in (table, listed) if one is not None]
     model = Path(model) if model is not None else place.last_bundle()
     named, model = model, find_bundle(model)
@@ -214,7 +214,12 @@ def predict_folder(
     def process(prediction: Prediction) -> Prediction:
         unused.clear()  # with a time budget, the first soundscapes are processed before all others are
         return apply_steps(
-            prediction, steps, path, latitude=latitude, longitude=longitude, week=week, tell=unused.append
+            *(prediction, steps, path),
+            latitude=latitude,
+            longitude=longitude,
+            week=week,
+            tell=unused.append,
+            in_place=True,
         )
 
     results = Results(

@@ -120,7 +120,7 @@ class Results:
     wish : Wish
         Of a submission.
     process : callable
-        What is done with the probabilities of windows, but for detections.
+        What is done with the probabilities of windows, but for detections; may change the array itself.
     thresholds : ndarray of shape (classes,), float64, or None
     merge : float or None
         Seconds over which detections are joined.
@@ -162,6 +162,7 @@ class Results:
         Parameters
         ----------
         prediction : Prediction
+            Its probabilities may be those that were written, afterwards.
         expected : sequence of ExpectedRecording
             Where not all was predicted: what a submission has to have rows for, which then hold the classes' priors.
         skipped : sequence of SkippedRecording

@@ -132,9 +132,9 @@ def watch(
     if is_url(str(path)) or not Path(path).is_dir():
         raise InputError(f"{path} is no folder of this machine, as --watch needs one. Check the path.")
     refuse_recordings(output, detections)
-    outputs = [choose_output(Path(output), form)]
+    outputs = [choose_output(output, form)]
     if detections is not None:
-        outputs.append(choose_output(Path(detections), detections_form, detections=True))
+        outputs.append(choose_output(detections, detections_form, detections=True))
     for one in outputs:
         refuse_other_forms(one)
         refuse_among_recordings(one, Path(path))

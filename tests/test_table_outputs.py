@@ -28,6 +28,13 @@ def test_standard_output_is_no_file(detections):
         choose_output(Path("-"), detections=detections)
 
 
+@pytest.mark.parametrize(("form", "expected"), [(None, "raven"), ("audacity", "audacity")])
+def test_slash_at_the_end_means_a_folder(tmp_path, form, expected):
+    output = choose_output(f"{tmp_path}/tables.v2/", form)
+    assert (output.form, output.is_folder, output.path) == (expected, True, tmp_path / "tables.v2")
+    assert not choose_output(f"{tmp_path}/tables.v2", "audacity").is_folder
+
+
 def test_file_is_no_folder_of_tables(tmp_path):
     (tmp_path / "table").touch()
     with pytest.raises(InputError, match=r"table is a file, and the form raven makes a folder.*Name a folder"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,14 +145,14 @@ class Output:
         return writer(self.path, source)
 
 
-def choose_output(path: Path, form: str | None = None, *, detections: bool = False) -> Output:
+def choose_output(path: str | Path, form: str | None = None, *, detections: bool = False) -> Output:
     """Choose the form in which a table is written.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         Its suffix says the form where `form` does not. Forms of a file for each recording are written to a folder if
-        it has no suffix.
+        it has no suffix, or ends with a slash.
     form : str, optional
         A key of `DETECTION_FORMS`, or of `WINDOW_FORMS` unless `detections`.
     detections : bool
@@ -168,11 +169,13 @@ def choose_output(path: Path, form: str | None = None, *, detections: bool = Fal
     MissingDependencyError
         If the package that writes it is not installed.
     """
+    ends_as_folder = str(path).endswith(("/", os.sep))
+    path = Path(path)
     if str(path) == "-":
         raise InputError("A table is written to a file, and - is none. Name a file, such as submission.csv.")
     forms = DETECTION_FORMS if detections else {**DETECTION_FORMS, **WINDOW_FORMS}
     by_suffix = {".csv": "detections" if detections else SUBMISSION, **_BY_SUFFIX}
-    suffix = path.suffix.lower()
+    suffix = "" if ends_as_folder else path.suffix.lower()
     if form is None and suffix not in by_suffix:
         raise InputError(
             f"{path} has the suffix {suffix}, which says no form of a table. Name it "
