@@ -42,7 +42,8 @@ class RecordingFinder:
 
     A table may name more folders than were embedded, or fewer: one path has to be the end of the other, by whole
     folders. Where no recording has such a name, one without the recording's suffix is as good; and so is the
-    number and site of a soundscape of BirdCLEF 2021, whose name goes on with the date.
+    number and site of a soundscape of BirdCLEF 2021, whose name goes on with the date. At last, capitals are taken for
+    small letters, as recorders write ``X.WAV`` and their tables ``x.wav``.
 
     Parameters
     ----------
@@ -66,6 +67,14 @@ class RecordingFinder:
         dated = ((_DATED.fullmatch(_cut_suffix(name).rpartition("/")[2]), name) for name in self._names)
         return _Index((match[1], name) for match, name in dated if match)
 
+    @cached_property
+    def _folded(self) -> _Index:
+        return _Index((name.casefold(), name) for name in self._names)
+
+    @cached_property
+    def _folded_stems(self) -> _Index:
+        return _Index((_cut_suffix(name).casefold(), name) for name in self._names)
+
     def __call__(self, filename: str) -> str | None:
         """Give the recording that a cell of the table means, None if there is none.
 
@@ -86,7 +95,13 @@ class RecordingFinder:
         """Give all recordings that a cell of the table may mean."""
         filename = filename.replace("\\", "/").removeprefix("./")
         # Most tables need the first index alone.
-        return self._whole.find(filename) or self._stems.find(filename) or self._sites.find(filename)
+        return (
+            self._whole.find(filename)
+            or self._stems.find(filename)
+            or self._sites.find(filename)
+            or self._folded.find(filename.casefold())
+            or self._folded_stems.find(filename.casefold())
+        )
 
 
 class _Index:

@@ -122,7 +122,7 @@ def make_judge(calibrate: str | Path, labels: str | Path | None = None) -> Judge
     if source is None and not is_url(found.folder):
         source = find_labels(Path(found.folder), list(counts))
     try:
-        read = read_labels(source, _as_embedded(counts))
+        read = read_labels(source, _as_embedded(counts), folder=found.folder)
     except InputError as error:
         if labels is not None:
             raise

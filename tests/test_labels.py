@@ -79,6 +79,20 @@ def test_a_recording_is_found_with_more_or_fewer_folders(tmp_path, filename, nam
     assert rows(read(tmp_path, table(f"{filename},wren,"), names)) == [(names[0], "wren", "present")]
 
 
+@pytest.mark.parametrize("written", ["site/rec_1.wav", "REC_1.wav", "site/REC_1", r"D:\Site\Rec_1.Wav"])
+def test_a_recording_is_found_in_whatever_capitals(tmp_path, written):
+    labels = read(tmp_path, table(f"{written},wren,"), ("Site/REC_1.WAV", "Site/REC_2.WAV"))
+    assert rows(labels) == [("Site/REC_1.WAV", "wren", "present")]
+
+
+def test_the_recording_in_these_capitals_comes_first(tmp_path):
+    names = ("a.wav", "A.wav")
+    labels = read(tmp_path, table("A.wav,wren,", "a.wav,robin,"), names)
+    assert sorted(rows(labels)) == [("A.wav", "wren", "present"), ("a.wav", "robin", "present")]
+    with pytest.raises(InputError, match=r"'A\.WAV' may be 'a\.wav' or 'A\.wav'"):
+        read(tmp_path, table("A.WAV,wren,"), names)
+
+
 def test_a_name_that_two_recordings_end_in_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"'1\.ogg' may be 'a/1\.ogg' or 'b/1\.ogg'"):
         read(tmp_path, table("1.ogg,wren,"), ("a/1.ogg", "b/1.ogg"))
