@@ -17,12 +17,14 @@ from birdemb.embed.recordings import FoundRecordings
 from birdemb.embed.run import EmbedRun, embed_folder, refuse_other_embeddings
 from birdemb.embed.tasks import identify
 from birdemb.embed.windows import WindowGrid
+from birdemb.errors import InputError
+from birdemb.kit_use import is_kit
 from birdemb.listing import EmbeddedRecording, Listing, SkippedRecording
 from birdemb.prediction import Prediction
 from birdemb.training import read_heard
 from birdemb.workspace import Workspace
 
-__all__ = ["EncoderSettings", "embed_as_fitted", "load_bundle_encoder", "predict_soundscapes"]
+__all__ = ["EncoderSettings", "check_weights", "embed_as_fitted", "load_bundle_encoder", "predict_soundscapes"]
 
 _WINDOWS_AT_ONCE = 8192
 
@@ -167,6 +169,29 @@ def embed_as_fitted(
     run = embed_folder(path, place.cache, remembered=place.contents, **vars(encoder), **settings)
     run.cache.discard_damaged()
     return run
+
+
+def check_weights(weights: str | Path | None, bundle: Bundle, model: object) -> None:
+    """Make sure that a bundle can use weights that somebody names.
+
+    Parameters
+    ----------
+    weights : path, URL, handle or None
+    bundle : Bundle
+    model : path or Bundle
+        What was named as the model: the bundle, or the kit that it is in.
+
+    Raises
+    ------
+    InputError
+        If the bundle has several encoders, or is in a kit, which has weights of its own.
+    """
+    if weights is None:
+        return
+    if len(bundle.identities) > 1:
+        raise InputError("The weights of one encoder were given, and the bundle has several. Use BIRDEMB_MODELS.")
+    if isinstance(model, str | Path) and is_kit(Path(model)):
+        raise InputError(f"{model} is a kit, in which its encoder's weights are: give no others.")
 
 
 def load_bundle_encoder(identity: dict[str, Any], place: Workspace, weights: str | Path | None = None) -> Encoder:

@@ -17,6 +17,7 @@ from birdemb.classify.bundle_file import read_bundle
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.catalogue import find_card
 from birdemb.errors import InputError
+from birdemb.inference import check_weights
 from birdemb.kit_check import (
     BUNDLE_FILE,
     FORMAT,
@@ -130,8 +131,7 @@ def pack(
     if not model.is_file():
         raise InputError(f"There is no bundle {model}. Check the path, or fit one with `birdemb fit`.")
     bundle = read_bundle(model)
-    if weights is not None and len(bundle.identities) > 1:
-        raise InputError("--weights names the weights of one encoder, and the bundle has several. Use BIRDEMB_MODELS.")
+    check_weights(weights, bundle, model)
     if not wheels and (python or platform):
         raise InputError(f"--{'python' if python else 'platform'} says what wheels are for: give --wheels, too.")
     if versions not in VERSIONS:

@@ -21,7 +21,7 @@ from birdemb.embed.audio import HIGHEST_SAMPLE_RATE, LOWEST_SAMPLE_RATE
 from birdemb.embed.encoder import Encoder
 from birdemb.embed.windows import WindowGrid, windows_at_once
 from birdemb.errors import InputError
-from birdemb.inference import load_bundle_encoder
+from birdemb.inference import check_weights, load_bundle_encoder
 from birdemb.kit_use import find_bundle, use_models
 from birdemb.tables.wide import frame_windows
 from birdemb.workspace import Workspace
@@ -78,8 +78,7 @@ class Listener:
                 "The bundle blends its heads by their ranks among all windows, and a sound that goes on has no last "
                 "one. Fit it with another --blend, such as mean."
             )
-        if weights is not None and len(model.identities) > 1:
-            raise InputError("One encoder's weights were given, and the bundle has several. Use BIRDEMB_MODELS.")
+        check_weights(weights, model, named)
         self.bundle = model
         self._sample_rate = sample_rate
         self._grid = WindowGrid(model.window, model.hop)

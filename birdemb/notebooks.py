@@ -21,7 +21,7 @@ from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.recordings import AUDIO_SUFFIXES
 from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
-from birdemb.inference import predict_soundscapes
+from birdemb.inference import check_weights, predict_soundscapes
 from birdemb.kit_use import find_bundle, use_models
 from birdemb.listening import check_sample_rate, read_samples
 from birdemb.postprocess import postprocess as apply_steps
@@ -83,8 +83,7 @@ def predict(
     place = Workspace(Path(workspace))
     named = model if model is not None else place.last_bundle()
     bundle = named if isinstance(named, Bundle) else read_bundle(find_bundle(named))
-    if weights is not None and len(bundle.identities) > 1:
-        raise InputError("One encoder's weights were given, and the bundle has several. Use BIRDEMB_MODELS.")
+    check_weights(weights, bundle, named)
     steps = choose_steps(postprocess, bundle.postprocessing, bundle.window)
     if isinstance(source, str | Path):
         with use_models(named):

@@ -21,7 +21,7 @@ from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.recordings import find_recordings
 from birdemb.embed.remote import hide_secrets
 from birdemb.errors import InputError
-from birdemb.inference import predict_soundscapes
+from birdemb.inference import check_weights, predict_soundscapes
 from birdemb.kit_use import find_bundle, use_models
 from birdemb.listing import Listing, write_skipped
 from birdemb.origin import parse_zone
@@ -199,8 +199,7 @@ def predict_folder(
     if merge is not None:
         check_number("The gap over which detections are joined", merge, at_least=0)
     zone = parse_zone(time_zone) if time_zone is not None else None
-    if weights is not None and len(bundle.identities) > 1:
-        raise InputError("--weights names the weights of one encoder, and the bundle has several. Use BIRDEMB_MODELS.")
+    check_weights(weights, bundle, named)
     found = find_recordings(path)
     recordings = {one.name: one for one in found.recordings}
     if table.form == SUBMISSION:

@@ -20,6 +20,7 @@ from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.arrivals import Arrivals
 from birdemb.embed.remote import is_url
 from birdemb.errors import BirdembError, InputError
+from birdemb.inference import check_weights
 from birdemb.kit_use import find_bundle, use_models
 from birdemb.locking import hold_lock
 from birdemb.origin import parse_zone
@@ -158,8 +159,7 @@ def watch(
     zone = parse_zone(time_zone) if time_zone is not None else None
     check_number("The interval between two looks", interval, above=0)
     check_number("The patience", patience, at_least=0)
-    if weights is not None and len(bundle.identities) > 1:
-        raise InputError("--weights names the weights of one encoder, and the bundle has several. Use BIRDEMB_MODELS.")
+    check_weights(weights, bundle, named)
     for one in outputs:
         one.check_writable(bundle.labels)
     folder = place.watch(_name_watch(outputs[0].path, place))

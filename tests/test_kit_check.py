@@ -81,6 +81,11 @@ def test_file_that_was_added_is_refused(owned, tmp_path):
     assert said == check(Path("kit")).stderr.strip()
 
 
+def test_a_kit_takes_no_other_weights(owned):
+    said = refuse("predict", owned, "--model", owned / "kit", "--weights", "other.onnx")
+    assert "kit is a kit, in which its encoder's weights are: give no others" in said
+
+
 @pytest.mark.parametrize(
     "name", ["../lr.birdemb", "/etc/hostname", "models/../../x", "C:\\x", "models//x", "./x", "", ".."]
 )

@@ -130,7 +130,7 @@ def test_weights_of_one_encoder_are_refused_where_there_are_two(place):
     ensemble = replace(bundle.ensemble, priors=bundle.ensemble.priors * 2)
     two = replace(bundle, ensemble=ensemble, identities=bundle.identities * 2)
     for act in (predict, lambda *_, **settings: Listener(sample_rate=RATE, **settings)):
-        with pytest.raises(InputError, match="One encoder's weights were given, and the bundle has several"):
+        with pytest.raises(InputError, match="weights of one encoder were given, and the bundle has several"):
             act("song.wav", model=two, weights="x.tflite", workspace=place)
 
 
