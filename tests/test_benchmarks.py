@@ -111,6 +111,7 @@ def test_postprocessing_tells_what_each_step_gains(recordings, script, tmp_path)
 
 @pytest.mark.slow
 def test_budget_times_a_competition(recordings, birdnet_weights, tmp_path):
-    said = run("budget.py", "--data", recordings, "--work", tmp_path / "work", "--soundscapes", 2)
+    said = run("budget.py", "--data", recordings, "--work", tmp_path / "work", "--soundscapes", 2,
+               "--classes", 16, "--windows", 400)  # fmt: skip
     for part in ("without a budget", "within 90m", "24 of 24 rows predicted", "of workers"):
         assert part in said

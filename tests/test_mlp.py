@@ -12,16 +12,7 @@ from sklearn.metrics import roc_auc_score
 from birdemb.classify.mlp import MLPHead, _balance
 from birdemb.errors import InputError, MissingDependencyError
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread():
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
 """How long the competition's work takes: 700 one-minute soundscapes, BirdNET, three heads and blending, on two cores.
 
-    python tests/benchmarks/budget.py --data FOLDER [--soundscapes 700] [--budget 90m] [--jobs 2] [--work FOLDER]
+    python tests/benchmarks/budget.py --data FOLDER [--soundscapes 700] [--classes 206] [--budget 90m ...] [--jobs 2]
 
-FOLDER holds `birds14/` (BirdCLEF's layout), which the heads are fitted on, and `soundscapes/`, `background/` and
-`noise/`, of whose recordings the soundscapes are cut, each beginning a few samples later than the last so that no two
-are equal. `birdemb predict` runs as a process of its own, start-up included: without a budget, and with one. Prints
-seconds, the share of each stage, and the largest memory of the process that began and of its workers. The last table
-says what the windows in between bring: macro ROC-AUC and macro average precision on mixed soundscapes, without and with
-them; needs --make-soundscapes, as `birds14.py` beside this file does.
+FOLDER holds `soundscapes/`, `background/` and `noise/`, of whose recordings the soundscapes are cut, each beginning a
+few samples later than the last so that no two are equal. The heads have the size that they have in a competition:
+fitted on `--windows` synthetic embeddings of `--classes` classes, those of `heads.py` beside this file; what they
+predict means nothing. With `--logits` they come from a cache with BirdNET's own logits, whose frames of 3 s are then
+heard besides. `birdemb predict` runs as a process of its own, start-up included: without a budget, and with each that
+is given. Prints seconds, the share of each stage, and the largest memory of the process that began and of its workers.
+The last table says what the windows in between bring: macro ROC-AUC and macro average precision on mixed soundscapes,
+without and with them; needs `birds14/` in FOLDER and --make-soundscapes, as `birds14.py` beside this file does.
 """
 
 from __future__ import annotations
@@ -25,13 +27,23 @@ from pathlib import Path
 import numpy as np
 import psutil
 from birds14 import REPOSITORY, lay_out
+from heads import synthesise
 from sounds import SHIFT, read_mono, write_sound
 
 import birdemb
+from birdemb.classify.blending import Blend
+from birdemb.classify.bundle import Bundle
+from birdemb.classify.bundle_file import write_bundle
+from birdemb.classify.ensemble import Ensemble, Member
+from birdemb.classify.heads import make_head
+from birdemb.embed.encoder import load_encoder
+from birdemb.embed.tasks import identify
+from birdemb.embed.windows import WindowGrid
+from birdemb.taxonomy import ClassName
 
 RATE = 32_000
 SECONDS = 60
-HEADS = "lr,mlp,lgbm"
+HEADS = ("lr", "mlp", "lgbm")
 _BETWEEN_LOOKS = 0.2
 
 
@@ -94,12 +106,14 @@ def make_soundscapes(data: Path, folder: Path, count: int) -> None:
         write_sound(folder / f"soundscape_{index:04}.ogg", samples, RATE)
 
 
-def fit_heads(data: Path, work: Path) -> Path:
-    """Fit three heads on the species of birds14, as fast as can be; gives the working folder."""
-    workspace = work / ".birdemb"
-    birdemb.embed_recordings(data / "birds14", encoder="birdnet-2.4", logits=True, workspace=workspace)
-    birdemb.fit(HEADS, workspace=workspace, cv=0, blend="mean")
-    return workspace
+def fit_heads(place: Path, classes: int, windows: int, *, logits: bool) -> None:
+    """Write a bundle of three heads that were fitted on embeddings like BirdNET's."""
+    X, targets, recording = synthesise(windows, classes)
+    members = tuple(Member(make_head(name, random_state=0).fit(X, targets, groups=recording)) for name in HEADS)
+    names = tuple(ClassName(f"species{number:03}") for number in range(classes))
+    identity = identify(load_encoder("birdnet-2.4", logits=logits), WindowGrid())
+    ensemble = Ensemble(members, (None,), Blend.equal("mean", len(members), classes))
+    write_bundle(Bundle(ensemble, names, (identity,), targets.mean(axis=0), {}), place)
 
 
 def show(title: str, run: Watched, minutes: float) -> None:
@@ -117,7 +131,7 @@ def compare_overlap(data: Path, script: Path, work: Path, soundscapes: int) -> N
         lay_out(data, script, place, soundscapes)
     birdemb.embed_recordings(place / "data", encoder="birdnet-2.4", logits=True, workspace=place / ".birdemb")
     print("\nmixed soundscapes, macro ROC-AUC / macro average precision", flush=True)
-    for heads in ("lr", HEADS):
+    for heads in ("lr", ",".join(HEADS)):
         birdemb.fit(heads, workspace=place / ".birdemb")
         scores = {}
         for name, settings in (("windows alone", {}), ("averaged with those in between", {"time_budget": "10h"})):
@@ -134,7 +148,10 @@ def main() -> None:
     parser.add_argument("--make-soundscapes", type=Path, help="and compare the windows in between")
     parser.add_argument("--soundscapes", type=int, default=700)
     parser.add_argument("--mixed", type=int, default=40, help="mixed soundscapes")
-    parser.add_argument("--budget", default="90m")
+    parser.add_argument("--classes", type=int, default=206)
+    parser.add_argument("--windows", type=int, default=20_000, help="that the heads are fitted on")
+    parser.add_argument("--logits", action="store_true", help="BirdNET's own logits are kept, too")
+    parser.add_argument("--budget", action="append", help="default: 90m")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, help="keep everything here")
     args = parser.parse_args()
@@ -142,14 +159,17 @@ def main() -> None:
     folder = work / f"soundscapes-{args.soundscapes}"
     if not folder.exists():
         make_soundscapes(args.data, folder, args.soundscapes)
-    workspace = fit_heads(args.data, work)
-    heads = "-".join(HEADS.split(","))
-    print(f"{args.soundscapes} soundscapes of one minute, {args.jobs} jobs, {HEADS} blended", flush=True)
-    for title, settings in (("without a budget", ()), (f"within {args.budget}", ("--time-budget", args.budget))):
+    model = work / f"{args.classes}-classes-{args.windows}-windows{'-logits' if args.logits else ''}.birdemb"
+    if not model.exists():
+        fit_heads(model, args.classes, args.windows, logits=args.logits)
+    print(f"{args.soundscapes} soundscapes of one minute, {args.jobs} jobs, {', '.join(HEADS)} blended, "
+          f"{args.classes} classes", flush=True)  # fmt: skip
+    budgets = [(f"within {budget}", ("--time-budget", budget)) for budget in args.budget or ["90m"]]
+    for title, settings in (("without a budget", ()), *budgets):
         place = work / "empty"
         shutil.rmtree(place, ignore_errors=True)
-        run = watch("predict", folder, "--model", workspace / "bundles" / f"{heads}.birdemb", "--workspace", place,
-                    "--jobs", args.jobs, "-o", work / "submission.csv", *settings)  # fmt: skip
+        run = watch("predict", folder, "--model", model, "--workspace", place, "--jobs", args.jobs,
+                    "-o", work / "submission.csv", *settings)  # fmt: skip
         show(title, run, args.soundscapes)
     if args.make_soundscapes:
         compare_overlap(args.data, args.make_soundscapes, work, args.mixed)
