@@ -48,30 +48,7 @@ def compare(folder: Path, truth: Path, workspace: Path, choices: tuple[str, ...]
         print(f"    {choice:<45} {scores.macro_roc_auc:.4f} / {scores.macro_average_precision:.4f}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
-    parser.add_argument(
-        "--make-soundscapes", type=Path, default=REPOSITORY.parent / "shared" / "tools" / "make_soundscapes.py"
-    )
-    parser.add_argument("--encoder", action="append", help="default: birdnet-2.4 and melspec")
-    parser.add_argument("--head", default="lr")
-    parser.add_argument("--soundscapes", type=int, default=40)
-    parser.add_argument("--work", type=Path, help="keep everything here")
-    args = parser.parse_args()
-
-    work = args.work or Path(tempfile.mkdtemp(prefix="postprocessing-"))
-    choices = (
-        "none",
-        "auto",
-        "smooth=0.1",
-        "smooth=0.2:confidence=window",
-        "raise",
-        "scale=0.4",
-        "scale=0.4,smooth=0.1",
-    )
-
-    birds = work / "birds"
+def try_birds(birds: Path, args: argparse.Namespace, choices: tuple[str, ...]) -> None:
     if not (birds / "mixed" / "truth.csv").exists():
         lay_out(args.data, args.make_soundscapes, birds, args.soundscapes)
     again = birds / "again"
@@ -88,11 +65,44 @@ def main() -> None:
         fit(birds / "mixed" / "soundscapes", birds / "mixed" / "truth.csv", encoder, args.head, workspace)
         compare(again / "soundscapes", again / "truth.csv", workspace, choices)
 
+
+def try_world(work: Path, args: argparse.Namespace, choices: tuple[str, ...]) -> None:
     worlds = [make_world(work / f"world{seed}", seed=seed) for seed in (0, 1)]
     workspace = work / ".birdemb"
     birdemb.embed_recordings(worlds[0].data, encoder="melspec", workspace=workspace)
     fit(worlds[0].soundscapes, worlds[0].truth, "melspec", args.head, workspace)
     compare(worlds[1].soundscapes, worlds[1].truth, workspace, choices)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument(
+        "--make-soundscapes", type=Path, default=REPOSITORY.parent / "shared" / "tools" / "make_soundscapes.py"
+    )
+    parser.add_argument("--encoder", action="append", help="default: birdnet-2.4 and melspec")
+    parser.add_argument("--head", default="lr")
+    parser.add_argument("--soundscapes", type=int, default=40)
+    parser.add_argument("--place", action="append", choices=("birds", "world"), help="default: both")
+    parser.add_argument("--work", type=Path, help="keep everything here")
+    args = parser.parse_args()
+
+    work = args.work or Path(tempfile.mkdtemp(prefix="postprocessing-"))
+    choices = (
+        "none",
+        "auto",
+        "smooth=0.1",
+        "smooth=0.2:confidence=window",
+        "raise",
+        "scale=0.4",
+        "scale=0.4,smooth=0.1",
+    )
+
+    places = args.place or ["birds", "world"]
+    if "birds" in places:
+        try_birds(work / "birds", args, choices)
+    if "world" in places:
+        try_world(work, args, choices)
 
 
 if __name__ == "__main__":
