@@ -124,6 +124,7 @@ def exact(birdnet_weights):
     return encode
 
 
+@pytest.mark.slow
 def test_frames_of_a_real_soundscape_are_litert_s(frames, litert, soundscape):
     windows = soundscape(3.0)
     assert len(windows) == 40

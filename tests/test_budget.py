@@ -210,6 +210,7 @@ def _copy(fitted):
     return Path("copy")
 
 
+@pytest.mark.slow
 def test_two_encoders_are_heard_one_after_the_other(fitted, world):
     folder, bundle = fitted
     first = bundle.ensemble

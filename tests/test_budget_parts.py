@@ -36,6 +36,7 @@ def test_windows_in_between_are_those_of_a_finer_grid(rate):
     assert entry.seconds == 21
 
 
+@pytest.mark.slow
 def test_windows_in_between_of_a_recording_of_several_parts():
     write_noise(Path("data/long.wav"), 400, rate=8000)
     fine, between = embed("data", grid=WindowGrid(5.0, 2.5)), embed("data", grid=WindowGrid(5.0, 5.0, 2.5))

@@ -157,6 +157,7 @@ def test_gc_joins_small_shards_and_is_done_then(tmp_path):
     assert not list(view.folder.glob("consolidated*"))
 
 
+@pytest.mark.slow
 def test_gc_makes_shards_of_the_size_asked_for(tmp_path):
     for number in range(40):
         fill(tmp_path, [number])

@@ -33,7 +33,14 @@ def fitted(folder):
 
 
 # The MLP takes a minute otherwise.
-@pytest.mark.parametrize("head", [["lr"], ["lgbm"], ["mlp", "--cv", 2, "--set", "epochs=20"]])
+@pytest.mark.parametrize(
+    "head",
+    [
+        ["lr"],
+        pytest.param(["lgbm"], marks=pytest.mark.slow),
+        pytest.param(["mlp", "--cv", 2, "--set", "epochs=20"], marks=pytest.mark.slow),
+    ],
+)
 def test_three_commands_one_after_the_other(folder, world, head):
     said = embed("data/")
     assert f"{world.n_recordings} recordings" in said

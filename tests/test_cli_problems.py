@@ -80,7 +80,7 @@ def bad_recordings(folder):
     }
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_bad_recordings_are_listed_counted_and_cost_nothing_else(folder, jobs):
     reasons = bad_recordings(folder / "data" / "bad")
     (folder / "data" / "bad" / "long.wav").unlink()

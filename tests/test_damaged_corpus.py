@@ -190,7 +190,7 @@ def test_there_are_hundreds_of_them(corpus):
 
 
 @pytest.mark.parametrize("rate", [RATE, pytest.param(32_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("seconds", [None, 5])
+@pytest.mark.parametrize("seconds", [None, pytest.param(5, marks=pytest.mark.slow)])
 def test_each_is_read_to_its_end_or_refused_with_a_reason(corpus, rate, seconds):
     refused = Counter()
     for recording in find_recordings(corpus).recordings:

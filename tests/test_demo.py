@@ -19,6 +19,7 @@ def test_every_head_learns_the_full_world(tmp_path):
         assert np.isfinite(submission.drop(columns="row_id").to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_small_world_and_one_head(tmp_path):
     told = []
     report = run_demo(tmp_path / "demo", size="small", heads=["lr"], jobs=1, tell=told.append)

@@ -31,6 +31,7 @@ def cut(rng, windows, share=0.0):
     return np.maximum(moved + rng.normal(scale=0.05, size=moved.shape), 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.5, 0.9]))
 def test_a_copy_is_found_and_nothing_else_is(seed, share):

@@ -113,6 +113,7 @@ def test_gain_changes_what_the_card_says():
     np.testing.assert_allclose(loud[:128] - quiet[:128], 6.02, atol=0.01)
 
 
+@pytest.mark.slow
 def test_birdnet_scales_by_itself(birdnet_weights):
     rng = np.random.default_rng(0)
     window = rng.normal(0, 0.05, (1, 240_000)).astype(np.float32)

@@ -70,6 +70,7 @@ def test_parameters_that_cannot_be_are_a_sentence(head, text, said):
     assert said in refuse("fit", "--head", head, "--set", text)
 
 
+@pytest.mark.slow
 def test_positives_are_weighed_by_the_name_of_their_class():
     run("fit", "--cv", 0, "--set", "positive_weight=0.5")
     usual = head_of().decision_function(hear("new", "norcar")).mean(axis=0)
@@ -142,6 +143,7 @@ def test_command_line_is_kept(monkeypatch):
     assert bundle.provenance["command"] == ["birdemb", "fit", "--cv", "0"]
 
 
+@pytest.mark.slow
 def test_recordings_that_one_encoder_skipped_are_listed(tmp_path):
     write_workspace(
         tmp_path, table_of(4), ({**IDENTITY, "encoder": "second", "dim": 20},), skipped={"second": ["norcar/2.ogg"]}
@@ -232,6 +234,7 @@ def test_card_stands_for_the_name_in_it(place):
     assert "The card none.toml cannot be read: No such file" in refuse("fit", "-e", "none.toml")
 
 
+@pytest.mark.slow
 def test_steps_are_shown_on_a_terminal_alone():
     assert "fold 1 of" not in run("fit", "--cv", 2)
 

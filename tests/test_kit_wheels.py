@@ -97,12 +97,14 @@ def test_this_machine_is_among_the_platforms():
     assert environment.keys() == here.keys()
 
 
+@pytest.mark.slow
 def test_last_word_of_pip_is_given():
     assert run_pip("list") == ""
     said = run_pip("download", "--no-index", "--isolated", "no-such-package-anywhere")
     assert said == "No matching distribution found for no-such-package-anywhere"
 
 
+@pytest.mark.slow
 def test_conflict_that_pip_finds_is_given(tmp_path):
     write_wheel(tmp_path, "first", "1.0", "second>=2")
     write_wheel(tmp_path, "second", "1.0")

@@ -222,6 +222,7 @@ def shuffled_tables(draw):
     return lines, draw(st.permutations(lines))
 
 
+@pytest.mark.slow
 @given(shuffled_tables())
 def test_the_order_of_rows_does_not_matter(tmp_path_factory, both):
     folder = tmp_path_factory.mktemp("labels")

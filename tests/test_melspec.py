@@ -39,6 +39,7 @@ def test_log_mel_is_librosas(windows):
         np.testing.assert_allclose(power, expected, rtol=1e-4, atol=1e-6 * expected.max())
 
 
+@pytest.mark.slow
 def test_cepstra_and_their_differences_are_librosas(windows):
     log_mel = compute_log_mel(windows, RATE)
     for ours, spectrogram in zip(compute_mfcc(log_mel), log_mel, strict=True):

@@ -70,6 +70,7 @@ def test_embed_fit_and_predict_with_a_card(place, monkeypatch, tmp_path):
     assert "weights" in refuse(*predict)
 
 
+@pytest.mark.slow
 def test_card_that_was_moved_is_looked_for_and_asked_for(place, monkeypatch):
     (place / "few").mkdir()
     for number, label in enumerate("aabb"):

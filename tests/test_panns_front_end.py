@@ -9,6 +9,7 @@ from birdemb.embed.panns_front_end import make_log_mels
 FILTERS = librosa.filters.mel(sr=32_000, n_fft=1024, n_mels=64, fmin=50, fmax=14_000).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [32_000, 160_000, 54_321])
 def test_log_mels_agree_with_librosa(samples):
     rng = np.random.default_rng(samples)

@@ -64,6 +64,7 @@ def process(table, steps):
     return steps.apply(table.to_numpy(), numbers, np.asarray(starts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "steps"),
     [
@@ -300,6 +301,7 @@ def test_heads_are_not_lost_when_no_post_processing_can_be_chosen(place, tmp_pat
     assert bundle.scores["soundscapes"]["windows"] == 48
 
 
+@pytest.mark.slow
 def test_nothing_is_chosen_on_what_heads_are_fitted_on(place, monkeypatch):
     shutil.copytree("soundscapes", "mixed")
     # One soundscape is a training recording, by another name.

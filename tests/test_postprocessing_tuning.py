@@ -64,6 +64,7 @@ def test_what_was_chosen_helps_soundscapes_that_nothing_was_chosen_on(tuned):
     assert all(after[metric] > before[metric] + MARGIN for metric in METRICS)
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_where_windows_have_nothing_to_do_with_each_other():
     tuning = tune_postprocessing(make_soundscapes(stay=False, seed=3), steps=["smooth"])
     assert not tuning.postprocessing
@@ -154,6 +155,7 @@ def test_how_bold_priors_are_is_judged_on_soundscapes_that_they_are_not_learnt_f
     assert alone[0].strength == 0.5
 
 
+@pytest.mark.slow
 def test_priors_by_site_are_learnt_and_kept():
     # Each class sings at one site, from where half the recordings come, and the heads hear nearly nothing.
     rng = np.random.default_rng(0)

@@ -51,7 +51,8 @@ def test_every_recording_is_embedded_as_by_hand(data):
     assert report.run.fresh_seconds == pytest.approx(report.listing.seconds)
 
 
-@pytest.mark.parametrize("jobs", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [2, 3])
 def test_any_number_of_workers_gives_the_same_bytes(data, tmp_path, jobs):
     embed(data, "one")
     embed(data, "many", jobs=jobs)

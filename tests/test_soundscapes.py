@@ -90,6 +90,7 @@ def test_gap_is_that_of_the_classes_that_both_can_measure(place, fitted, world):
         assert scores.gaps[metric] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_without_folds_there_is_no_gap(place):
     report = fit("lr", workspace=place / ".birdemb", cv=0, jobs=1, soundscapes="soundscapes", truth="truth.csv")
     assert report.soundscapes.gaps == {}

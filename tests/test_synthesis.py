@@ -229,6 +229,7 @@ def test_second_call_reuses_the_world(world):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("silent")
 def test_seed_changes_the_world(world, tmp_path):
     other = make_world(tmp_path / "other", seed=1, size="small")

@@ -14,10 +14,12 @@ from birdemb.embed.encoder import load_encoder
 encoder = load_encoder("melspec")
 encoder.prepare()
 import openvino
+import pytest
 assert not started, started
 """
 
 
+@pytest.mark.slow
 def test_openvino_reports_to_nobody(tmp_path):
     """Without birdemb, OpenVINO's own import forks a process that opens a socket to Google Analytics."""
     # Not a machine of continuous integration, where it reports nothing by itself.

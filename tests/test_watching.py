@@ -59,6 +59,7 @@ def test_files_of_one_recording_each_are_those_that_predict_gives(form):
     assert tree("found") == before
 
 
+@pytest.mark.slow
 def test_two_tables_are_written_together():
     put("a.wav", sound_of())()
     settings = {"detections": "found.jsonl", "min_confidence": 0.4}
