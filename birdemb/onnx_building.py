@@ -84,7 +84,6 @@ class GraphBuilder:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._tensors: list[onnx.TensorProto] = []
-        self._sparse_tensors: list[onnx.SparseTensorProto] = []
         self._model: onnx.ModelProto | None = None
         self._uses_trees = False
 
@@ -171,7 +170,6 @@ class GraphBuilder:
         self._nodes.append(self._helper.make_node("Identity", [value], [source.name], name=source.name))
         self._nodes += model.graph.node
         self._tensors += model.graph.initializer
-        self._sparse_tensors += model.graph.sparse_initializer
         return names
 
     def build(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
@@ -206,7 +204,6 @@ class GraphBuilder:
             self._inputs,
             self._outputs,
             self._tensors,
-            sparse_initializer=self._sparse_tensors,
         )
         model: onnx.ModelProto = self._helper.make_model(
             graph,

@@ -16,11 +16,17 @@ from birdemb.embed.encoder import Encoder
 from birdemb.errors import InputError, RecordingError
 from birdemb.onnx_building import import_optional
 
-__all__ = ["LARGEST_DIFFERENCE", "compare_all", "compare_heads", "end_of_name", "is_rounded"]
+__all__ = ["ADVICE", "LARGEST_DIFFERENCE", "compare_all", "compare_heads", "end_of_name", "is_rounded"]
 
 LARGEST_DIFFERENCE = 1e-4
 """Between what birdemb and the graph give: in a probability, and in an embedding's value, where that is as a share of
 the largest value of the embedding if this is above 1, as rounding errors grow with the values."""
+
+ADVICE = (
+    "Try the versions that constraints.txt names; where the encoder's network hears one frame at a time, set "
+    "tensors.at_once = 1 in its card; or export the heads alone with --heads-only."
+)
+"""Against a graph that cannot be run, or gives something else than birdemb."""
 
 _LARGE_LOGIT = 20.0  # about what an encoder's own logits reach; their difference is judged as a share of it
 _STEPS = 1e-3  # share of probabilities that may differ more, where trees look at numbers with rounding errors
@@ -124,10 +130,9 @@ def _run(content: bytes, given: Mapping[str, NDArray[np.float32]]) -> dict[str, 
         names = [entry.name for entry in session.get_outputs()]
         return dict(zip(names, session.run(names, dict(given)), strict=True))
     except problems as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"ONNX Runtime {runtime.__version__} cannot run the exported graph ({error}); nothing was written. Try the "
-            "versions that constraints.txt names; where the network hears one frame at a time, set tensors.at_once = 1 "
-            "in its card; or export the heads alone with --heads-only."
+            f"ONNX Runtime {runtime.__version__} cannot run the exported graph ({reason}); nothing was written. {ADVICE}"
         ) from error
 
 
@@ -171,8 +176,7 @@ def _require_same(
     if off.mean() > exceptions:
         raise InputError(
             f"The exported graph gives other {what} than birdemb: they differ by {largest:.2g}, more than "
-            f"{LARGEST_DIFFERENCE:g}; nothing was written. Try the versions that constraints.txt names, or export the "
-            "heads alone with --heads-only."
+            f"{LARGEST_DIFFERENCE:g}; nothing was written. {ADVICE}"
         )
     return largest
 

@@ -19,7 +19,7 @@ from birdemb.embed.onnx_graph import add_encoder
 from birdemb.errors import InputError
 from birdemb.identity import refuse_other_identity
 from birdemb.onnx_building import GraphBuilder, import_optional
-from birdemb.onnx_comparison import compare_all, compare_heads, end_of_name, is_rounded
+from birdemb.onnx_comparison import ADVICE, compare_all, compare_heads, end_of_name, is_rounded
 from birdemb.storage import check_writable, replace_atomically
 from birdemb.workspace import Workspace
 
@@ -254,8 +254,6 @@ def _serialize(graph: GraphBuilder, metadata: Mapping[str, str]) -> bytes:
     try:
         checker.check_model(content, full_check=True)
     except (checker.ValidationError, import_optional("onnx.shape_inference").InferenceError) as error:
-        raise InputError(
-            f"The exported graph is not valid ONNX ({error}); nothing was written. Try the versions that "
-            "constraints.txt names."
-        ) from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"The exported graph is not valid ONNX ({reason}); nothing was written. {ADVICE}") from error
     return content

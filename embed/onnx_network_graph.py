@@ -87,14 +87,12 @@ def _add_calls(
     """Let the network hear frames of shape (n, samples); gives its outputs, float32, with n as their first axis."""
     layout, at_once = encoder.tensors.layout, encoder.frames_at_once
     one_by_one = encoder.batch > 0 or at_once == 1
-    is_filled = one_by_one and at_once > 1
-    count = _count_rows(graph, frames)
-    if is_filled:
+    count = _count_rows(graph, frames) if one_by_one and at_once > 1 else None
+    if count is not None:
         frames = _fill_up(graph, frames, count, at_once)
-    if layout != "single":
-        ones = [1] if layout == "channel" else []
-        sizes = [-1, at_once, *ones] if one_by_one else [-1, *ones]
-        frames = graph.add("Reshape", frames, graph.add_integers(*sizes, encoder.frame_samples))
+    axes = [*([at_once] if one_by_one else []), *([1] if layout == "channel" else [])]
+    if axes and layout != "single":
+        frames = graph.add("Reshape", frames, graph.add_integers(-1, *axes, encoder.frame_samples))
     types = import_optional("onnx").TensorProto
     frames = _cast(graph, frames, types.FLOAT, network.graph.input[0].type.tensor_type.elem_type)
     kinds = [output.type.tensor_type.elem_type for output in network.graph.output]
@@ -104,7 +102,7 @@ def _add_calls(
         rows = _cast(graph, name, kind, types.FLOAT)
         if one_by_one:
             rows = graph.add("Reshape", rows, graph.add_integers(-1, *shape[1:]))
-        if is_filled:
+        if count is not None:
             rows = graph.add("Slice", rows, graph.add_integers(0), count, graph.add_integers(0))
         found.append(rows)
     return found

@@ -65,16 +65,14 @@ def keep_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
             nodes.append(node)
             needed.update(_names_read(node))
     tensors = [tensor for tensor in graph.initializer if tensor.name in needed]
-    sparse = [tensor for tensor in graph.sparse_initializer if tensor.values.name in needed]
     # Until version 4 of the file's format, tensors had to stand among the inputs too.
-    constant = {tensor.name for tensor in graph.initializer} | {tensor.values.name for tensor in sparse}
+    constant = {tensor.name for tensor in graph.initializer}
     inputs = [entry for entry in graph.input if entry.name not in constant]
     results = {entry.name: entry for entry in graph.output}
     kept = import_optional("onnx").GraphProto(
         name=graph.name,
         node=nodes[::-1],
         initializer=tensors,
-        sparse_initializer=sparse,
         input=inputs,
         output=[results[name] for name in outputs],
     )
@@ -167,12 +165,11 @@ def rename_with_prefix(graph: onnx.GraphProto, prefix: str) -> None:
     """
     for entry in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         entry.name = prefix + entry.name
-    for tensor in graph.sparse_initializer:
-        tensor.values.name = prefix + tensor.values.name
     for node in graph.node:
-        node.name = prefix + node.name
+        # An empty name is an absent one.
+        node.name = prefix + node.name if node.name else ""
         for names in (node.input, node.output):
-            names[:] = [prefix + name if name else name for name in names]  # an empty one is an absent one
+            names[:] = [prefix + name if name else "" for name in names]
         for subgraph in _subgraphs(node):
             rename_with_prefix(subgraph, prefix)
 

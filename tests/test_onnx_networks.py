@@ -9,7 +9,6 @@ from onnx_networks import NETWORK, Network
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.frames import cut_frames, pool_rows, set_level
 from birdemb.embed.onnx_graph import add_encoder
-from birdemb.errors import InputError
 from birdemb.onnx_building import OPSET, GraphBuilder
 
 RATE = 1000
@@ -105,7 +104,7 @@ def test_improbable_classes_keep_their_exact_logits(tmp_path, windows):
     rare = Network(NETWORK.weights, -8 * np.abs(NETWORK.classifier))
     rare.write(tmp_path / "own.onnx")
     encoder = load_encoder(
-        own_card(tmp_path, tensors={"logits": "probability", "values": "probabilities"}), logits=True
+        own_card(tmp_path, frame_seconds=5.0, tensors={"logits": "probability", "values": "probabilities"}), logits=True
     )
     loud = windows * np.float32(5)
     (_, logits), expected = export(encoder)[0](loud), np.maximum(rare.logits(loud), np.log(1e-7 / (1 - 1e-7)))
@@ -218,14 +217,5 @@ def test_tensors_beside_the_file(tmp_path, windows):
 
 
 def test_network_of_half_precision(tmp_path, windows):
-    model = NETWORK.build(samples=5000)
-    half = onnx.TensorProto.FLOAT16
-    for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT:
-            tensor.CopyFrom(
-                onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
-            )
-    for entry in (*model.graph.input, *model.graph.output):
-        entry.type.tensor_type.elem_type = half
-    (tmp_path / "own.onnx").write_bytes(model.SerializeToString())
+    NETWORK.write_halved(tmp_path / "own.onnx", np.float16, samples=5000)
     assert_same(own_card(tmp_path, frame_seconds=5.0), windows, atol=5e-3)  # half precision has 11 bits
