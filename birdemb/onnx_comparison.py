@@ -132,7 +132,8 @@ def _run(content: bytes, given: Mapping[str, NDArray[np.float32]]) -> dict[str, 
     except problems as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"ONNX Runtime {runtime.__version__} cannot run the exported graph ({reason}); nothing was written. {ADVICE}"
+            f"ONNX Runtime {runtime.__version__} cannot run the exported graph ({reason}); nothing was written. "
+            f"{ADVICE}"
         ) from error
 
 

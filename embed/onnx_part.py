@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["bypass_sigmoid", "keep_outputs", "raise_opset", "read_onnx_model", "rename_with_prefix"]
 
 _OWN_DOMAINS = ("", "ai.onnx")  # two names of the same
+_TENSORS_ARE_NO_INPUTS = 4  # the version of the file's format since which they need not be
 _MOVING_ONLY = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
@@ -59,26 +60,31 @@ def keep_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
         Names of some of its outputs, in the order that they are to have.
     """
     graph, needed = model.graph, set(outputs)
-    nodes = []
-    for node in reversed(graph.node):  # sorted, so that whoever reads a value stands behind its maker
-        if needed.intersection(node.output):
-            nodes.append(node)
-            needed.update(_names_read(node))
-    tensors = [tensor for tensor in graph.initializer if tensor.name in needed]
-    # Until version 4 of the file's format, tensors had to stand among the inputs too.
+    for index in reversed(range(len(graph.node))):  # sorted, so that whoever reads a value stands behind its maker
+        if needed.isdisjoint(graph.node[index].output):
+            del graph.node[index]
+        else:
+            needed.update(_names_read(graph.node[index]))
+    # In older files tensors stand among the inputs, too.
     constant = {tensor.name for tensor in graph.initializer}
-    inputs = [entry for entry in graph.input if entry.name not in constant]
     results = {entry.name: entry for entry in graph.output}
-    kept = import_optional("onnx").GraphProto(
-        name=graph.name,
-        node=nodes[::-1],
-        initializer=tensors,
-        input=inputs,
-        output=[results[name] for name in outputs],
-    )
-    graph.CopyFrom(kept)
-    model.ir_version = max(model.ir_version, 4)
-    used = {node.domain for node in _walk(graph.node)}
+    kept = [entry for entry in graph.input if entry.name not in constant], [results[name] for name in outputs]
+    for entries, wanted in zip((graph.input, graph.output), kept, strict=True):
+        copies = [type(entry).FromString(entry.SerializeToString()) for entry in wanted]
+        del entries[:]
+        entries.extend(copies)
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]
+    # What is known of values in between may disagree with what they are in the larger graph.
+    del graph.value_info[:], graph.quantization_annotation[:]
+    model.ir_version = max(model.ir_version, _TENSORS_ARE_NO_INPUTS)
+    _keep_used_domains(model)
+
+
+def _keep_used_domains(model: onnx.ModelProto) -> None:
+    """Ask for no operations that nothing uses: of other domains, whose versions might be at odds with the heads'."""
+    used = {node.domain for node in _walk(model.graph.node)}
     for function in model.functions:
         used |= {function.domain, *(node.domain for node in _walk(function.node))}
     used = {"" if domain in _OWN_DOMAINS else domain for domain in used | {""}}
