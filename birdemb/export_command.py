@@ -6,32 +6,40 @@ from pathlib import Path
 
 import click
 
-from birdemb.command_options import offline, weights
+from birdemb.command_options import PATH, offline, weights
+from birdemb.defaults import DEFAULT_WORKSPACE
 
 __all__ = ["export"]
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.command(
     epilog="\b\nExamples:\n  birdemb export model.birdemb --onnx model.onnx\n"
     "  birdemb export model.birdemb --onnx heads.onnx --heads-only"
 )
-@click.argument("model", type=_PATH)
-@click.option("--onnx", "output", metavar="FILE", type=_PATH, required=True, help="ONNX graph to write.")
+@click.argument("model", type=PATH)
+@click.option("--onnx", "output", metavar="FILE", type=PATH, required=True, help="ONNX graph to write.")
 @click.option("--heads-only", is_flag=True, help="Leave the encoder out: embeddings in, probabilities out.")
 @weights
+@click.option(
+    "--workspace",
+    type=PATH,
+    default=DEFAULT_WORKSPACE,
+    envvar="BIRDEMB_WORKSPACE",
+    show_default=True,
+    help="Working folder, which knows where cards of your own lie.",
+)
 @offline
-def export(model: Path, output: Path, heads_only: bool, weights: str | None) -> None:
+def export(model: Path, output: Path, heads_only: bool, weights: str | None, workspace: Path) -> None:
     """Write the bundle MODEL as one ONNX graph.
 
-    Samples of a window go in, at the encoder's sample rate, and probabilities of the classes come out; any number of
-    windows at once. The graph is compared with birdemb's own results before it is written. Its metadata name the
-    classes, the window, the sample rate and the encoder's identity.
+    Encoders that can be in it are birdnet-2.4 and those whose network is an ONNX file, as BirdNET 3.0, conversions of
+    Perch 2, and your own. Samples of a window go in, at the encoder's sample rate, and probabilities of the classes
+    come out; any number of windows at once. The graph is compared with birdemb's own results before it is written. Its
+    metadata name the classes, the window, the sample rate and the encoder's identity.
     """
     from birdemb.onnx_export import export_onnx
 
-    report = export_onnx(model, output, heads_only=heads_only, weights=weights)
+    report = export_onnx(model, output, heads_only=heads_only, weights=weights, workspace=workspace)
     parts = f"{report.encoder} and its heads" if report.encoder else "The heads"
     click.echo(f"Exported {model}: {parts}, {len(report.bundle.classes)} classes, {report.bytes / 1e6:.1f} MB")
     if report.embedding_difference is not None:

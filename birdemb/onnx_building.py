@@ -10,19 +10,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from birdemb.errors import MissingDependencyError
+from birdemb.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ML_DOMAIN", "OPSET", "GraphBuilder", "import_optional"]
+__all__ = ["LOWEST_OPSET", "ML_DOMAIN", "OPSET", "GraphBuilder", "import_optional"]
 
 OPSET = 17
-"""Of the operators: old enough for ONNX Runtime 1.17 and most other engines."""
+"""Of the operators: old enough for ONNX Runtime 1.17 and most other engines. A model that is added may have another,
+which then holds for all."""
+
+LOWEST_OPSET = 13
+"""Since which operations take what is written here as inputs (Squeeze, Unsqueeze, ReduceSum)."""
 
 ML_DOMAIN = "ai.onnx.ml"
 """Of the operators for trees."""
 
+_AXES_AS_INPUT = 18  # the opset since which all reductions take their axes as an input
+_REDUCTIONS = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin")
 _ML_OPSET = 3
 _FILE_FORMAT = 8  # of the file itself; the one that goes with the opset
 
@@ -78,6 +84,8 @@ class GraphBuilder:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._tensors: list[onnx.TensorProto] = []
+        self._model: onnx.ModelProto | None = None
+        self._uses_trees = False
 
     def add_input(self, name: str, shape: Sequence[int | str]) -> str:
         """Add an input of float32; an open size in its shape is a name. Gives the name back."""
@@ -126,10 +134,43 @@ class GraphBuilder:
             Name of its output.
         """
         output = f"{operation.lower()}_{len(self._nodes)}"
+        self._uses_trees |= domain == ML_DOMAIN
         self._nodes.append(
             self._helper.make_node(operation, list(inputs), [output], name=output, domain=domain, **attributes)
         )
         return output
+
+    def add_model(self, model: onnx.ModelProto, value: str, *, one_by_one: bool = False) -> list[str]:
+        """Add a model with one input, the only one that can be added: its opset holds for the whole graph.
+
+        Parameters
+        ----------
+        model : onnx.ModelProto
+            All of its names, in subgraphs too, have to be its own. Its opset is `LOWEST_OPSET` or later.
+        value : str
+            What its input is.
+        one_by_one : bool
+            Whether it is given the value's entries along the first axis one after the other. What it gives for them
+            then lies along a new first axis.
+
+        Returns
+        -------
+        list of str
+            Names of its outputs.
+        """
+        self._model = model
+        (source,), names = model.graph.input, [output.name for output in model.graph.output]
+        if one_by_one:
+            outputs = [f"{name}_of_all" for name in names]
+            node = self._helper.make_node(
+                "Scan", [value], outputs, name=f"scan_{len(self._nodes)}", body=model.graph, num_scan_inputs=1
+            )
+            self._nodes.append(node)
+            return outputs
+        self._nodes.append(self._helper.make_node("Identity", [value], [source.name], name=source.name))
+        self._nodes += model.graph.node
+        self._tensors += model.graph.initializer
+        return names
 
     def build(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """Make a model of all that was added.
@@ -142,18 +183,50 @@ class GraphBuilder:
         Returns
         -------
         onnx.ModelProto
+
+        Raises
+        ------
+        InputError
+            If what was added needs two versions of the same operations.
         """
-        graph = self._helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, self._tensors)
-        uses_trees = any(node.domain == ML_DOMAIN for node in self._nodes)
-        domains = {"": OPSET} | ({ML_DOMAIN: _ML_OPSET} if uses_trees else {})
+        domains, added = {"": OPSET}, self._model
+        if added is not None:
+            domains |= {entry.domain: entry.version for entry in added.opset_import}
+        if self._uses_trees and domains.setdefault(ML_DOMAIN, _ML_OPSET) != _ML_OPSET:
+            raise InputError(
+                f"The network uses version {domains[ML_DOMAIN]} of the operations of {ML_DOMAIN}, the heads of trees "
+                f"version {_ML_OPSET}: one graph has room for one. Export the heads alone with --heads-only, or fit "
+                "without --head lgbm."
+            )
+        graph = self._helper.make_graph(
+            [self._with_axes(node, domains[""]) for node in self._nodes],
+            self._name,
+            self._inputs,
+            self._outputs,
+            self._tensors,
+        )
         model: onnx.ModelProto = self._helper.make_model(
             graph,
             opset_imports=[self._helper.make_opsetid(domain, opset) for domain, opset in domains.items()],
-            ir_version=_FILE_FORMAT,
+            functions=added.functions if added is not None else [],
+            ir_version=max(_FILE_FORMAT, added.ir_version if added is not None else 0),
             producer_name="birdemb",
         )
         self._helper.set_model_props(model, dict(metadata))
         return model
+
+    def _with_axes(self, node: onnx.NodeProto, opset: int) -> onnx.NodeProto:
+        """Give a node as an opset wants it, the axes of a reduction as an attribute or as an input."""
+        axes = [entry.ints for entry in node.attribute if entry.name == "axes" and node.op_type in _REDUCTIONS]
+        if opset < _AXES_AS_INPUT or not axes:
+            return node
+        changed = self._onnx.NodeProto()
+        changed.CopyFrom(node)
+        kept = [entry for entry in node.attribute if entry.name != "axes"]
+        del changed.attribute[:]
+        changed.attribute.extend(kept)
+        changed.input.append(self.add_integers(*axes[0]))
+        return changed
 
     def _describe(self, name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
         info: onnx.ValueInfoProto = self._helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, list(shape))

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import read_bundle
-from birdemb.classify.ensemble import Heard
-from birdemb.classify.onnx_ensemble import HeardNames, add_ensemble, steps_at_roundings
-from birdemb.embed.catalogue import load_card
+from birdemb.classify.onnx_ensemble import HeardNames, add_ensemble
+from birdemb.defaults import DEFAULT_WORKSPACE
+from birdemb.embed.catalogue import find_card
 from birdemb.embed.encoder import Encoder, load_encoder
-from birdemb.embed.onnx_graph import add_encoder, add_own_logits
+from birdemb.embed.onnx_graph import add_encoder
 from birdemb.errors import InputError
 from birdemb.identity import refuse_other_identity
 from birdemb.onnx_building import GraphBuilder, import_optional
+from birdemb.onnx_comparison import ADVICE, compare_all, compare_heads, end_of_name, is_rounded
 from birdemb.storage import check_writable, replace_atomically
+from birdemb.workspace import Workspace
 
-__all__ = ["LARGEST_DIFFERENCE", "ExportReport", "export_onnx"]
-
-LARGEST_DIFFERENCE = 1e-4
-"""Between what birdemb and the graph give, in an embedding's value or a probability."""
+__all__ = ["ExportReport", "export_onnx"]
 
 SUFFIX = ".onnx"
-_LARGE_LOGIT = 20.0  # about what an encoder's own logits reach; their difference is judged as a share of it
-_STEPS = 1e-3  # share of probabilities that may differ more, where trees look at numbers with rounding errors
-_CHECKED_WINDOWS = 6
-_CHECKED_EMBEDDINGS = 64
-_SEED = 20_240_101
+_EXPORTED_KIND = "openvino"
+"""Of the networks that cards describe, those that may be ONNX files."""
+
+_LARGEST_FILE = 2**31 - 1  # bytes, of a message of Protocol Buffers
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,8 @@ class ExportReport:
     bytes : int
         Its size.
     embedding_difference : float or None
-        Largest difference to the encoder's own embeddings, over the windows that were compared.
+        Largest difference to the encoder's own embeddings, over the windows that were compared; of an embedding whose
+        largest value is above 1, as a share of that.
     probability_difference : float
         Largest difference to the heads' own probabilities, over the same embeddings.
     """
@@ -69,7 +65,12 @@ class ExportReport:
 
 
 def export_onnx(
-    model: str | Path, output: str | Path, *, heads_only: bool = False, weights: str | Path | None = None
+    model: str | Path,
+    output: str | Path,
+    *,
+    heads_only: bool = False,
+    weights: str | Path | None = None,
+    workspace: str | Path = DEFAULT_WORKSPACE,
 ) -> ExportReport:
     """Write a bundle, with its encoder or without, as one ONNX graph.
 
@@ -80,10 +81,11 @@ def export_onnx(
     goes in at once. Its metadata name the classes, the encoder's identity, the window and the sample rate.
 
     Before the file gets its name, the graph is checked and run in ONNX Runtime, and what it gives is compared with
-    what birdemb gives: embeddings with the encoder's, probabilities with the heads' for the graph's own embeddings. A
-    head of trees steps, so that a rounding error of an embedding next to a threshold can be seen in a probability;
-    where trees look at numbers that are computed from the embeddings, such as principal components, one probability in
-    a thousand may differ more for that reason.
+    what birdemb gives: embeddings with the encoder's, probabilities with the heads' for the graph's own embeddings.
+    The values of an embedding may differ by a share of the largest of them where that is above 1, as rounding errors
+    grow with the values. A head of trees steps, so that a rounding error of an embedding next to a threshold can be
+    seen in a probability; where trees look at numbers that are computed from the embeddings, such as principal
+    components, one probability in a thousand may differ more for that reason.
 
     Parameters
     ----------
@@ -95,6 +97,9 @@ def export_onnx(
         Whether to leave the encoder out.
     weights : path, URL or handle, optional
         The encoder's weights, where they are not in one of the usual places; or where to get them.
+
+    workspace : path
+        The working folder, which knows where users' own cards lie.
 
     Returns
     -------
@@ -119,17 +124,16 @@ def export_onnx(
     import_optional("onnxruntime")
     bundle = read_bundle(model)
     check_writable(output)
-    encoder = None if heads_only else _load_encoder(bundle, weights)
+    encoder = None if heads_only else _load_encoder(bundle, Workspace(Path(workspace)), weights)
     graph = GraphBuilder("birdemb")
     heard = _add_inputs(graph, bundle) if encoder is None else [_add_encoder(graph, bundle, encoder)]
     probabilities = add_ensemble(graph, bundle.ensemble, heard)
     graph.add_output("probabilities", probabilities, ("windows", len(bundle.classes)))
     content = _serialize(graph, _describe(bundle, encoder))
-    session = _start(content)
     if encoder is None:
-        difference, probability_difference = None, _compare_heads(session, bundle)
+        difference, probability_difference = None, compare_heads(content, bundle)
     else:
-        difference, probability_difference = _compare_all(session, bundle, encoder)
+        difference, probability_difference = compare_all(content, bundle, encoder)
     with replace_atomically(output) as temporary:
         temporary.write_bytes(content)
     return ExportReport(
@@ -143,7 +147,7 @@ def export_onnx(
     )
 
 
-def _load_encoder(bundle: Bundle, weights: str | Path | None) -> Encoder:
+def _load_encoder(bundle: Bundle, place: Workspace, weights: str | Path | None) -> Encoder:
     """Load the encoder that made the embeddings that a bundle was fitted on."""
     if len(bundle.identities) > 1:
         names = " and ".join(str(identity["encoder"]) for identity in bundle.identities)
@@ -152,19 +156,20 @@ def _load_encoder(bundle: Bundle, weights: str | Path | None) -> Encoder:
             "Export the heads alone with --heads-only."
         )
     (identity,) = bundle.identities
-    if "kind" in identity:  # of a network that a card describes, whose operations are not known here
+    name, precision = str(identity["encoder"]), identity.get("precision", "f32")
+    if identity.get("kind", _EXPORTED_KIND) != _EXPORTED_KIND:  # told before its weights are looked for
         raise InputError(
-            f"The encoder {identity['encoder']} cannot be exported to ONNX, of all encoders birdnet-2.4 alone can. "
-            "Export the heads alone with --heads-only."
+            f"The encoder {name} cannot be exported to ONNX: its network is of the kind {identity['kind']}; expected "
+            "birdnet-2.4, or one whose network is an ONNX file, which some are to be had as: `birdemb encoders` lists "
+            "them. Export the heads alone with --heads-only."
         )
-    card, precision = load_card(identity["encoder"]), identity.get("precision", "f32")
     if precision != "f32":
         raise InputError(
             f"The bundle was fitted on embeddings in {precision}; an encoder is exported in f32, whose embeddings "
             "differ. Embed with --precision f32 and fit again, or export the heads alone with --heads-only."
         )
     encoder = load_encoder(
-        card.name,
+        find_card(name, place.last_card(name)),
         window=bundle.window,
         weights=weights,
         logits=bool(identity.get("logits")),
@@ -173,7 +178,7 @@ def _load_encoder(bundle: Bundle, weights: str | Path | None) -> Encoder:
     refuse_other_identity(
         {key: value for key, value in identity.items() if key in encoder.identity},
         encoder.identity,
-        who=f"The encoder {card.name} that is here is not the one of the bundle",
+        who=f"The encoder {name} that is here is not the one of the bundle",
         advice="Use the version of birdemb that embedded, or embed and fit again.",
     )
     return encoder
@@ -186,42 +191,31 @@ def _add_inputs(graph: GraphBuilder, bundle: Bundle) -> list[HeardNames]:
         widths = {"embeddings": int(identity["dim"])}
         if prior is not None and prior.uses_logits:
             widths["logits"] = prior.width
-        end = _end_of_name(bundle, number)
+        end = end_of_name(bundle, number)
         names = [graph.add_input(f"{kind}{end}", ("windows", width)) for kind, width in widths.items()]
         heard.append(HeardNames(*(_add_rounding(graph, identity, name) for name in names)))
     return heard
-
-
-def _end_of_name(bundle: Bundle, number: int) -> str:
-    return f"_{number}" if len(bundle.identities) > 1 else ""
 
 
 def _add_encoder(graph: GraphBuilder, bundle: Bundle, encoder: Encoder) -> HeardNames:
     """Let an encoder hear the input, and what it heard be rounded as in the cache."""
     (identity,), (prior,) = bundle.identities, bundle.ensemble.priors
     waveform = graph.add_input("waveform", ("windows", encoder.window_samples))
-    names = [add_encoder(graph, encoder, waveform)]
-    graph.add_output("embeddings", names[0], ("windows", encoder.card.dim))
-    if prior is not None and prior.uses_logits:
-        names.append(add_own_logits(graph, encoder, waveform))
-        graph.add_output("logits", names[1], ("windows", prior.width))
+    embeddings, logits = add_encoder(graph, encoder, waveform, logits=prior is not None and prior.uses_logits)
+    graph.add_output("embeddings", embeddings, ("windows", encoder.card.dim))
+    names = [embeddings]
+    if logits is not None:
+        graph.add_output("logits", logits, ("windows", encoder.logits_width))
+        names.append(logits)
     return HeardNames(*(_add_rounding(graph, identity, name) for name in names))
 
 
 def _add_rounding(graph: GraphBuilder, identity: Mapping[str, Any], name: str) -> str:
     """Round values as the cache does, on which the heads were fitted: to float16, if it keeps that."""
-    if not _rounds(identity):
+    if not is_rounded(identity):
         return name
     types = import_optional("onnx").TensorProto
     return graph.add("Cast", graph.add("Cast", name, to=types.FLOAT16), to=types.FLOAT)
-
-
-def _round(identity: Mapping[str, Any], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values.astype(np.float16).astype(np.float32) if _rounds(identity) else values
-
-
-def _rounds(identity: Mapping[str, Any]) -> bool:
-    return bool(identity.get("dtype", "float16") == "float16")
 
 
 def _describe(bundle: Bundle, encoder: Encoder | None) -> dict[str, str]:
@@ -250,89 +244,16 @@ def _version() -> str:
 
 def _serialize(graph: GraphBuilder, metadata: Mapping[str, str]) -> bytes:
     model = graph.build(metadata)
+    if model.ByteSize() > _LARGEST_FILE:
+        raise InputError(
+            f"The graph would have {model.ByteSize():,} bytes; expected {_LARGEST_FILE:,} at the most, as one ONNX "
+            "file has no room for more. Export the heads alone with --heads-only."
+        )
+    content: bytes = model.SerializeToString()
     checker = import_optional("onnx.checker")
     try:
-        checker.check_model(model, full_check=True)
+        checker.check_model(content, full_check=True)
     except (checker.ValidationError, import_optional("onnx.shape_inference").InferenceError) as error:
-        raise InputError(
-            f"The exported graph is not valid ONNX ({error}); nothing was written. Try the versions that "
-            "constraints.txt names."
-        ) from error
-    content: bytes = model.SerializeToString()
+        reason = " ".join(str(error).split())
+        raise InputError(f"The exported graph is not valid ONNX ({reason}); nothing was written. {ADVICE}") from error
     return content
-
-
-def _start(content: bytes) -> Any:  # noqa: ANN401 - a session of ONNX Runtime, which is optional
-    runtime = import_optional("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def _compare_all(session: Any, bundle: Bundle, encoder: Encoder) -> tuple[float, float]:  # noqa: ANN401 - as above
-    """Give the largest difference to birdemb's embeddings, and to its probabilities for those of the graph."""
-    windows = _make_windows(encoder.window_samples, encoder.card.sample_rate)
-    names = [entry.name for entry in session.get_outputs()]
-    found = dict(zip(names, session.run(names, {"waveform": windows}), strict=True))
-    (identity,), logits = bundle.identities, None
-    difference = _require_same(found["embeddings"], encoder.encode(windows), "embeddings")
-    if "logits" in found:
-        expected = encoder.encode_with_logits(windows)[1]
-        _require_same(found["logits"] / _LARGE_LOGIT, expected / _LARGE_LOGIT, "logits")
-        logits = _round(identity, found["logits"])
-    heard = [Heard(_round(identity, found["embeddings"]), logits)]
-    return difference, _compare_probabilities(bundle, found["probabilities"], heard)
-
-
-def _compare_heads(session: Any, bundle: Bundle) -> float:  # noqa: ANN401 - as above
-    """Give the largest difference to birdemb's probabilities."""
-    rng = np.random.default_rng(_SEED)
-    given = {entry.name: _make_embeddings(rng, entry.shape[1]) for entry in session.get_inputs()}
-    (found,) = session.run(["probabilities"], given)
-    heard = []
-    for number, identity in enumerate(bundle.identities):
-        end = _end_of_name(bundle, number)
-        logits = given.get(f"logits{end}")
-        rounded = None if logits is None else _round(identity, logits)
-        heard.append(Heard(_round(identity, given[f"embeddings{end}"]), rounded))
-    return _compare_probabilities(bundle, found, heard)
-
-
-def _compare_probabilities(bundle: Bundle, found: NDArray[np.float32], heard: Sequence[Heard]) -> float:
-    exceptions = _STEPS if steps_at_roundings(bundle.ensemble) else 0.0
-    return _require_same(found, bundle.ensemble.predict_proba(heard), "probabilities", exceptions=exceptions)
-
-
-def _require_same(found: NDArray[np.float32], expected: NDArray[Any], what: str, *, exceptions: float = 0.0) -> float:
-    """Refuse a graph of which a larger share of values than `exceptions` is off; give the largest difference."""
-    differences = np.abs(found - expected) if found.shape == expected.shape else np.array([np.inf])
-    largest = float(differences.max())
-    off = ~(differences <= LARGEST_DIFFERENCE)  # NaN too
-    if off.mean() > exceptions:
-        raise InputError(
-            f"The exported graph gives other {what} than birdemb: they differ by {largest:.2g}, more than "
-            f"{LARGEST_DIFFERENCE:g}; nothing was written. Try the versions that constraints.txt names."
-        )
-    return largest
-
-
-def _make_windows(samples: int, sample_rate: int) -> NDArray[np.float32]:
-    """Make windows such as recordings have: noise, whistles and trills in it, an offset, silence, a padded end."""
-    rng = np.random.default_rng(_SEED)
-    seconds = np.arange(samples) / sample_rate
-    noise = rng.normal(0, 0.02, (_CHECKED_WINDOWS, samples))
-    whistle = 0.3 * np.sin(2 * np.pi * (2000 * seconds + 400 * seconds**2))
-    trill = 0.2 * np.sin(2 * np.pi * 4500 * seconds) * (np.sin(2 * np.pi * 12 * seconds) > 0)
-    padded = np.where(np.arange(samples) < samples // 3, noise[4], 0)
-    return np.stack(
-        [noise[0], noise[1] + whistle, noise[2] + trill, noise[3] / 20 + 0.3, padded, np.zeros(samples)]
-    ).astype(np.float32)
-
-
-def _make_embeddings(rng: np.random.Generator, dim: int) -> NDArray[np.float32]:
-    """Make embeddings of different size, skewed as those of rectified networks, with zeros and some negative values."""
-    rows = rng.exponential(size=(_CHECKED_EMBEDDINGS, dim)) * 10.0 ** rng.uniform(-2, 1, (_CHECKED_EMBEDDINGS, 1))
-    signs = rng.choice([-1.0, 0.0, 1.0], rows.shape, p=[0.1, 0.2, 0.7])
-    signs[0] = 0
-    embeddings: NDArray[np.float32] = (rows * signs).astype(np.float32)
-    return embeddings

@@ -17,12 +17,12 @@ from birdemb.errors import InputError, RecordingError
 if TYPE_CHECKING:
     from birdemb.embed.weights import FoundWeights
 
-__all__ = ["Heard", "NetworkEncoder"]
+__all__ = ["SMALLEST_PROBABILITY", "Heard", "NetworkEncoder"]
 
 _QUIET = 0.01
 """Of the noise that a network is tried with; full scale is 1."""
 
-_SMALLEST_PROBABILITY = 1e-7
+SMALLEST_PROBABILITY = 1e-7
 """Probabilities that round to 0 or 1 become logits of about -16 and 16."""
 
 
@@ -99,11 +99,16 @@ class NetworkEncoder(Encoder):
         """As of every encoder."""
         if self._prepared:
             return
-        # As many as there will be, as some networks take but one; and no silence, by which some divide.
-        shape = (self.frames_at_once, self.frame_samples)
-        noise = np.random.default_rng(0).normal(0, _QUIET, shape).astype(np.float32)
-        self._read(self._run(noise), len(noise))
+        self._read(self.hear_noise(), self.frames_at_once)
         self._prepared = True
+
+    def hear_noise(self) -> Heard:
+        """Give what the network gives for some quiet noise, whether that is as the card says or not.
+
+        It hears `frames_at_once` frames, as some networks take but one; and no silence, by which some divide.
+        """
+        shape = (self.frames_at_once, self.frame_samples)
+        return self._run(np.random.default_rng(0).normal(0, _QUIET, shape).astype(np.float32))
 
     @abstractmethod
     def _run(self, frames: NDArray[np.float32]) -> Heard:
@@ -195,7 +200,7 @@ class NetworkEncoder(Encoder):
                 "tensors.logits in the card, or use the weights that it was written for."
             )
         if self.tensors.values == "probabilities":
-            inside = np.clip(logits.astype(np.float64), _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+            inside = np.clip(logits.astype(np.float64), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
             logits = (np.log(inside) - np.log1p(-inside)).astype(np.float32)
         scaled = np.float32(self.tensors.scale) * logits + np.float32(self.tensors.shift)
         largest: NDArray[np.float32] = scaled.reshape(count, -1, self.logits_width).max(axis=1)

@@ -28,7 +28,7 @@ class OpenVinoEncoder(NetworkEncoder):
     @property
     def frames_at_once(self) -> int:
         """As many as the network was made for, else as the card says."""
-        return self._batch or super().frames_at_once
+        return self.batch or super().frames_at_once
 
     @cached_property
     def _model(self) -> ov.Model:
@@ -52,7 +52,7 @@ class OpenVinoEncoder(NetworkEncoder):
         return model
 
     @cached_property
-    def _batch(self) -> int:
+    def batch(self) -> int:
         """How many frames the network was made for; 0 for any number."""
         first = self._model.inputs[0].partial_shape
         if self.tensors.layout == "single" or first.rank.is_dynamic or not len(first) or first[0].is_dynamic:
@@ -62,10 +62,10 @@ class OpenVinoEncoder(NetworkEncoder):
 
     def read_trunk(self) -> Trunk | None:
         """As of every encoder: the whole network; none where it hears a fixed number of frames, or one alone."""
-        if self.tensors.layout == "single" or self._batch > 1:
+        if self.tensors.layout == "single" or self.batch > 1:
             return None
         self.prepare()  # refuses what disagrees with the card
-        embedding = self._outputs[0]  # before the model is fitted, which has other ones
+        embedding = self.outputs[0]  # before the model is fitted, which has other ones
         return Trunk(
             model=self._fit(),
             core=ov.Core(),
@@ -111,7 +111,7 @@ class OpenVinoEncoder(NetworkEncoder):
 
     @property
     def _shape(self) -> ov.PartialShape:
-        samples, batch = self.frame_samples, self._batch or -1
+        samples, batch = self.frame_samples, self.batch or -1
         return ov.PartialShape(
             {"batch": [batch, samples], "channel": [batch, 1, samples], "single": [samples]}[self.tensors.layout]
         )
@@ -128,17 +128,18 @@ class OpenVinoEncoder(NetworkEncoder):
         return f'layout "{self.tensors.layout}", {seconds:g} s at {self.card.sample_rate:,} Hz'
 
     @cached_property
-    def _outputs(self) -> list[int]:
+    def outputs(self) -> list[int]:
+        """Numbers of the outputs that the card names: of the embedding, and of the logits where they are wanted."""
         names = [self.tensors.embedding, *([self.tensors.logits] if self.logits_width else [])]
         return [find_output(self._model, name, self.card) for name in names]
 
     def _run(self, frames: NDArray[np.float32]) -> Heard:
         layout, count = self.tensors.layout, len(frames)
-        if count < self._batch:
-            frames = np.pad(frames, ((0, self._batch - count), (0, 0)))
+        if count < self.batch:
+            frames = np.pad(frames, ((0, self.batch - count), (0, 0)))
         given = frames[0] if layout == "single" else frames[:, None] if layout == "channel" else frames
         rows = np.ascontiguousarray(given)  # named, as a tensor that shares memory does not keep it alive
-        outputs = self._outputs  # before the request, whose model has other ones
+        outputs = self.outputs  # before the request, whose model has other ones
         request = self._request
         request.set_input_tensor(0, ov.Tensor(rows, shared_memory=True))
         request.infer()
@@ -152,9 +153,9 @@ class OpenVinoEncoder(NetworkEncoder):
 
     def _leave_filling_out(self, output: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         """Cut off what the network gives for the silent frames that filled its batch up."""
-        if output.shape[:1] != (self._batch,):
+        if output.shape[:1] != (self.batch,):
             raise InputError(
-                f"The network of {self.card.name} gives an output of shape {output.shape} for {self._batch} frames; "
-                f"expected {self._batch} along the first axis. Name another output in the table [tensors] of its card."
+                f"The network of {self.card.name} gives an output of shape {output.shape} for {self.batch} frames; "
+                f"expected {self.batch} along the first axis. Name another output in the table [tensors] of its card."
             )
         return output[:count]

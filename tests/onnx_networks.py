@@ -40,6 +40,19 @@ class Network:
         path.write_bytes(self.build(**form).SerializeToString())
         return path
 
+    def write_halved(self, path: Path, kind: np.dtype, **form) -> Path:
+        """Write what `build` builds, with samples, tensors and outputs in numbers of 16 bits."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        model = self.build(**form)
+        for tensor in model.graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT:
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(kind), tensor.name))
+        for entry in (*model.graph.input, *model.graph.output):
+            entry.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+        path.write_bytes(model.SerializeToString())
+        return path
+
     def build(
         self,
         *,

@@ -38,6 +38,7 @@ GLUE = {
     "kit_use",
     "label_checking",
     "onnx_building",
+    "onnx_comparison",
     "onnx_export",
     "own_knowledge",
     "inference",

@@ -10,7 +10,7 @@ from onnx_graphs import start_bytes
 from onnx_networks import NETWORK, Network
 
 from birdemb.embed.encoder import load_encoder
-from birdemb.embed.onnx_graph import add_encoder, add_own_logits
+from birdemb.embed.onnx_graph import add_encoder
 from birdemb.embed.precision import has_bf16
 from birdemb.embed.recordings import find_recordings
 from birdemb.embed.windows import WindowGrid, stream_windows
@@ -266,8 +266,9 @@ def test_real_birdnet_as_a_file_of_a_user_s(tmp_path, birdnet_weights, recording
     birdnet = load_encoder("birdnet-2.4", weights=birdnet_weights, logits=True)
     graph = GraphBuilder("birdnet")
     waveform = graph.add_input("waveform", ("windows", birdnet.window_samples))
-    graph.add_output("embedding", add_encoder(graph, birdnet, waveform), ("windows", 1024))
-    graph.add_output("label", add_own_logits(graph, birdnet, waveform), ("windows", 6522))
+    embeddings, logits = add_encoder(graph, birdnet, waveform, logits=True)
+    graph.add_output("embedding", embeddings, ("windows", 1024))
+    graph.add_output("label", logits, ("windows", 6522))
     (tmp_path / "own.onnx").write_bytes(graph.build({}).SerializeToString())
     card = own_card(tmp_path, sample_rate=48_000, frame_seconds=5.0, dim=1024, classes=6522)
     (recording,) = find_recordings(recordings / "soundscapes" / "soundscape_0000001.ogg").recordings

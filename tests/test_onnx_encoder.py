@@ -22,7 +22,7 @@ RATE = 48_000
 def export(encoder):
     graph = GraphBuilder("encoder")
     waveform = graph.add_input("waveform", ("windows", encoder.window_samples))
-    graph.add_output("embeddings", add_encoder(graph, encoder, waveform), ("windows", encoder.card.dim))
+    graph.add_output("embeddings", add_encoder(graph, encoder, waveform)[0], ("windows", encoder.card.dim))
     return start(graph)
 
 
@@ -46,7 +46,15 @@ def make_windows(samples, rate=RATE):
         (5.0, "whole"),
         *(
             pytest.param(window, pooling, marks=pytest.mark.slow)
-            for window, pooling in ((5.0, "mean"), (7.0, "mean"), (3.0, "mean"), (1.0, "whole"), (1.0, "mean"))
+            for window, pooling in (
+                (5.0, "mean"),
+                (7.0, "mean"),
+                (3.0, "mean"),
+                (1.0, "whole"),
+                (1.0, "mean"),
+                (7.0, "max"),
+                (5.0, "mean+max"),
+            )
         ),
     ],
 )

@@ -7,90 +7,28 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from head_data import NAMES
+from onnx_bundles import (
+    DIM,
+    INDICES,
+    OWN,
+    hear,
+    identity_of,
+    make_bundle,
+    make_embeddings,
+    make_ensemble,
+    make_prior,
+    start,
+    write,
+)
 from onnx_graphs import start_bytes
 
-from birdemb.classify.blending import Blend
-from birdemb.classify.bundle import Bundle
-from birdemb.classify.bundle_file import write_bundle
-from birdemb.classify.calibration import Calibration
-from birdemb.classify.ensemble import Ensemble, Heard, Member, fit_member
-from birdemb.classify.heads import make_head
+from birdemb.classify.ensemble import Ensemble, Heard
 from birdemb.classify.onnx_ensemble import steps_at_roundings
 from birdemb.classify.prior import Prior
 from birdemb.embed.encoder import load_encoder
 from birdemb.errors import BirdembError, InputError, MissingDependencyError, MissingWeightsError
 from birdemb.export_command import export
 from birdemb.onnx_export import export_onnx
-from birdemb.taxonomy import ClassName
-
-CLASSES, DIM, OWN = 5, 24, 9
-SMALL = {
-    "lr": {},
-    "mlp": {"hidden": (8,), "epochs": 2, "n_jobs": 1},
-    "lgbm": {"n_estimators": 15, "feature_fraction": 0.5},
-}
-INDICES = np.array([3, -1, 0, 8, -1])
-
-
-def make_embeddings(n, dim=DIM, seed=0):
-    """Skewed and non-negative, as BirdNET's; of float16, as the cache keeps them."""
-    rng = np.random.default_rng(seed)
-    rows = rng.exponential(0.5, (n, dim)) * (rng.random((n, dim)) > 0.1)
-    return rows.astype(np.float16).astype(np.float32)
-
-
-def hear(n, dim=DIM, seed=0, own=OWN):
-    embeddings = make_embeddings(n, dim, seed)
-    logits = np.random.default_rng(seed).normal(-5, 3, (n, own)).astype(np.float16).astype(np.float32)
-    return Heard(embeddings, logits)
-
-
-def make_prior(kind, source, dim=DIM):
-    rng = np.random.default_rng(1)
-    if source == "logits":
-        return Prior.from_logits(INDICES, OWN, kind=kind, scale=0.5)
-    weights, intercepts = rng.normal(0, 0.3, (dim, OWN)), rng.normal(-2, 1, OWN)
-    return Prior.from_classifier(INDICES, weights.astype(np.float32), intercepts.astype(np.float32), kind=kind)
-
-
-def make_ensemble(heads=("lr",), priors=(None,), encoders=None, blend="mean", calibration=None, dim=DIM):
-    """Heads of the classes of the table, one of which was never seen, blended and calibrated."""
-    heard = [hear(120, dim, seed) for seed in range(len(priors))]
-    targets = heard[0].embeddings[:, :CLASSES] + 0.3 * heard[0].embeddings[:, 5 : 5 + CLASSES] > 0.9
-    targets[:, 4] = False
-    weights, groups = np.ones(targets.shape), np.arange(120)
-    members = []
-    for name, encoder in zip(heads, encoders or [0] * len(heads), strict=True):
-        head = make_head(name, random_state=0, **SMALL[name])
-        head = fit_member(head, heard[encoder], priors[encoder], targets, weights, groups)
-        members.append(Member(head, encoder))
-    shares = np.random.default_rng(2).uniform(0.2, 1, (len(members), CLASSES))
-    ensemble = Ensemble(tuple(members), tuple(priors), Blend(blend, shares / shares.sum(axis=0)))
-    if calibration is None:
-        return ensemble
-    scores = ensemble.blend.apply(ensemble.score_members(heard))
-    curves = Calibration.learn(scores, targets, weights, groups, calibration)
-    return Ensemble(ensemble.members, ensemble.priors, ensemble.blend, curves)
-
-
-def make_bundle(ensemble, *identities):
-    identities = identities or tuple(
-        {"encoder": f"fake-{number}", "dim": DIM, "window": 5.0, "hop": 5.0} for number in range(len(ensemble.priors))
-    )
-    names = tuple(ClassName(f"Ærtefugl {number}") for number in range(CLASSES))
-    return Bundle(ensemble, names, identities, np.full(CLASSES, 0.1), {"seed": 0})
-
-
-def write(bundle, path):
-    write_bundle(bundle, path)
-    return path
-
-
-def start(path):
-    session = start_bytes(path.read_bytes())
-    names = [entry.name for entry in session.get_outputs()]
-    return lambda **inputs: dict(zip(names, session.run(names, inputs), strict=True))
-
 
 CASES = {
     **{name: {"heads": (name,)} for name in NAMES},
@@ -160,10 +98,6 @@ def make_signals(samples, rate=48_000):
     return noise.astype(np.float32)
 
 
-def identity_of(made, **changes):
-    return {**made.identity, "window": made.window, "hop": made.window, "dtype": "float32", **changes}
-
-
 @pytest.fixture
 def birdnet(birdnet_weights):
     return load_encoder("birdnet-2.4", weights=birdnet_weights)
@@ -220,7 +154,6 @@ REFUSED = {
     "embeddings in bf16; an encoder is exported in f32": {"precision": "bf16"},
     "revision is 2, expected 1": {"revision": 1},
     "frame_seconds is 3.0, expected 5.0": {"pooling": "mean"},
-    "with the pooling max cannot be exported": {"pooling": "max", "frame_seconds": 3.0, "frame_starts": [0.0, 2.0]},
     "no encoder 'owlnet'": {"encoder": "owlnet"},
 }
 
@@ -268,7 +201,7 @@ def test_graph_that_gives_something_else_is_not_written(tmp_path, monkeypatch):
     model = write(make_bundle(make_ensemble()), tmp_path / "m.birdemb")
     output = tmp_path / "m.onnx"
     output.write_bytes(b"what was there before")
-    monkeypatch.setattr("birdemb.onnx_export.LARGEST_DIFFERENCE", -1.0)
+    monkeypatch.setattr("birdemb.onnx_comparison.LARGEST_DIFFERENCE", -1.0)
     with pytest.raises(InputError, match=r"gives other probabilities than birdemb.*nothing was written"):
         export_onnx(model, output, heads_only=True)
     assert output.read_bytes() == b"what was there before"
