@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 started = []
@@ -14,7 +16,6 @@ from birdemb.embed.encoder import load_encoder
 encoder = load_encoder("melspec")
 encoder.prepare()
 import openvino
-import pytest
 assert not started, started
 """
 
