@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # A file's tests share what is made for them, so they stay together.
 PARALLEL := -n logical --dist loadfile
 
+# Tests start hundreds of processes, none of which has to compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format clean
 

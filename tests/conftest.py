@@ -16,7 +16,7 @@ from birdemb.synthesis import World, make_world
 
 # No test says how long anything may take: a busy machine is no defect.
 settings.register_profile("thorough", deadline=None)
-settings.register_profile("quick", deadline=None, max_examples=20)
+settings.register_profile("quick", deadline=None, max_examples=10)
 
 REPOSITORY = Path(__file__).parents[1]
 

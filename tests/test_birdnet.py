@@ -149,6 +149,7 @@ def test_window_of_5_s_is_heard_in_one_pass(birdnet_weights, exact, soundscape):
     assert encoder.identity["frame_seconds"] == 5.0
 
 
+@pytest.mark.slow
 def test_one_pass_over_3_s_is_the_frame_itself(birdnet_weights, frames, soundscape):
     windows = soundscape(3.0)[:3]
     averaging = load_encoder("birdnet-2.4", window=3.0, weights=birdnet_weights, pooling="mean")

@@ -130,6 +130,7 @@ def ensemble(world, tmp_path_factory):
     return fit_two_heads(world, tmp_path_factory.mktemp("parts") / ".birdemb").bundle.ensemble
 
 
+@pytest.mark.slow
 def test_scores_that_lack_a_head_are_those_of_the_others(ensemble):
     rng = np.random.default_rng(0)
     scores = Scores(ensemble, 0.5)

@@ -23,7 +23,9 @@ def data():
     return make_data(0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "mlp" else name for name in NAMES]
+)
 class TestContract:
     def test_learns_and_has_the_promised_shapes(self, name, data):
         X, y = data

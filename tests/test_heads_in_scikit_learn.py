@@ -6,7 +6,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from birdemb.classify.heads import make_head
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_torch_thread")]
 
 # Dropout is drawn for each row, so that a row repeated is never quite the row weighted: off for the checks.
 SMALL_MLP = make_head("mlp", hidden=(16,), dropout=0.0, epochs=60, learning_rate=0.01, n_jobs=1)
@@ -25,13 +25,11 @@ def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
-@pytest.mark.slow
 @parametrize_with_checks([make_head("lgbm", n_estimators=50)], expected_failed_checks=expected_failures)
 def test_scikit_learn_contract_of_lgbm(estimator, check):
     check(estimator)
 
 
-@pytest.mark.slow
 @needs_torch
 @parametrize_with_checks([SMALL_MLP])
 def test_scikit_learn_contract_of_mlp(estimator, check):
