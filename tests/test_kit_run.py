@@ -141,6 +141,13 @@ def test_notebook_writes_the_submission_on_a_machine_like_kaggles(packed, tmp_pa
     assert list(table.columns) == ["parmaj", "other"]
     (sounds / "a.wav").write_bytes(b"no sound")
     done = run_notebook(packed, tmp_path / "working", KAGGLE_CACHE_MOUNT_FOLDER=str(inputs))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Format not recognised" in done.stdout
+    broken = pd.read_csv(tmp_path / "working" / "submission.csv", index_col="row_id")
+    assert list(broken.index) == list(sample.index)
+    assert (broken["parmaj"] == broken["parmaj"].iloc[0]).all()
+    (datasets / "my-kit" / "model.birdemb").write_bytes(b"no bundle")
+    done = run_notebook(packed, tmp_path / "working", KAGGLE_CACHE_MOUNT_FOLDER=str(inputs))
     assert done.returncode == 1
     assert "run.sh ended with status 1" in done.stderr
 
