@@ -22,11 +22,13 @@ _SHOWN = 5  # problems shown before the rest is left to the table
 def describe(listing: Listing, verb: str, elapsed: float, worked: float) -> str:
     """Say what was done with which recordings, and how fast; `elapsed` and `worked` in seconds."""
     identity = listing.identity
-    speed = f"{worked / elapsed:,.0f} x real time" if worked else "all of it was in the cache"
+    speed = f": {worked / elapsed:,.0f} x real time" if worked else ": all of it was in the cache"
+    # Of nothing there is no speed: everything was skipped, or a time budget was too small.
+    speed = speed if listing.recordings else ""
     encoder = f"{identity['encoder']} ({identity['precision']})"
     return (
         f"{verb} {count(len(listing.recordings), 'recording')}, {count(listing.windows, 'window')} of "
-        f"{identity['window']:g} s ({hours(listing.seconds)}) with {encoder} in {elapsed:.1f} s: {speed}"
+        f"{identity['window']:g} s ({hours(listing.seconds)}) with {encoder} in {elapsed:.1f} s{speed}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -43,7 +44,8 @@ class RecordingFinder:
     A table may name more folders than were embedded, or fewer: one path has to be the end of the other, by whole
     folders. Where no recording has such a name, one without the recording's suffix is as good; and so is the
     number and site of a soundscape of BirdCLEF 2021, whose name goes on with the date. At last, capitals are taken for
-    small letters, as recorders write ``X.WAV`` and their tables ``x.wav``.
+    small letters, as recorders write ``X.WAV`` and their tables ``x.wav``, and an accent is the same as a mark of its
+    own and as a part of its letter, as Macs keep names of files in one way and tables are written in the other.
 
     Parameters
     ----------
@@ -69,11 +71,11 @@ class RecordingFinder:
 
     @cached_property
     def _folded(self) -> _Index:
-        return _Index((name.casefold(), name) for name in self._names)
+        return _Index((_fold(name), name) for name in self._names)
 
     @cached_property
     def _folded_stems(self) -> _Index:
-        return _Index((_cut_suffix(name).casefold(), name) for name in self._names)
+        return _Index((_fold(_cut_suffix(name)), name) for name in self._names)
 
     def __call__(self, filename: str) -> str | None:
         """Give the recording that a cell of the table means, None if there is none.
@@ -99,8 +101,8 @@ class RecordingFinder:
             self._whole.find(filename)
             or self._stems.find(filename)
             or self._sites.find(filename)
-            or self._folded.find(filename.casefold())
-            or self._folded_stems.find(filename.casefold())
+            or self._folded.find(_fold(filename))
+            or self._folded_stems.find(_fold(filename))
         )
 
 
@@ -124,6 +126,11 @@ class _Index:
 def _cut_suffix(name: str) -> str:
     dot = name.rfind(".")
     return name[:dot] if dot > name.rfind("/") + 1 else name
+
+
+def _fold(name: str) -> str:
+    """Give what names have in common that differ by capitals, or by how Unicode writes their accents."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _ends(path: str) -> list[str]:

@@ -22,7 +22,14 @@ from birdemb.headers import count_lost_windows, find_top_frequency, read_origins
 from birdemb.listing import EmbeddedRecording, SkippedRecording
 from birdemb.origin import Origin
 from birdemb.prediction import Prediction
-from birdemb.submission import SampleMatch, make_submission, match_sample, read_scores, write_submission
+from birdemb.submission import (
+    SampleMatch,
+    make_submission,
+    match_sample,
+    read_scores,
+    refuse_other_classes,
+    write_submission,
+)
 from birdemb.tables.forms import SUBMISSION, Output
 from birdemb.tables.source import TableSource
 
@@ -78,6 +85,8 @@ def read_wish(
                 f"{option} is about a submission, and {table.path} is to be {table.form}. Leave one of them."
             )
     sample = read_scores(Path(sample_path)) if sample_path is not None else None
+    if sample is not None:
+        refuse_other_classes(sample, bundle.labels)
     other = read_scores(Path(other_path)) if other_path is not None else None
     if other is not None:
         columns = sample.columns if sample is not None else ["row_id", *bundle.labels]

@@ -22,6 +22,7 @@ __all__ = [
     "make_submission",
     "match_sample",
     "read_scores",
+    "refuse_other_classes",
     "refuse_shared_stems",
     "write_submission",
 ]
@@ -122,6 +123,29 @@ class SampleMatch:
         return not self.unknown_classes and not self.filled_rows
 
 
+def refuse_other_classes(sample: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Make sure that a sample asks for some of the classes.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        As `read_scores` gives it.
+    classes : sequence of str
+        The bundle's.
+
+    Raises
+    ------
+    InputError
+        If it has none of them.
+    """
+    wanted = [name for name in sample.columns if name != "row_id"]
+    if not set(classes) & set(wanted):
+        raise InputError(
+            f"The sample submission has none of the bundle's classes: it has {', '.join(wanted[:3])}, ...; "
+            f"the bundle has {', '.join(classes[:3])}, ..."
+        )
+
+
 def match_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[float]) -> SampleMatch:
     """Bring a submission to exactly the rows and columns of a sample.
 
@@ -145,11 +169,7 @@ def match_sample(table: pd.DataFrame, sample: pd.DataFrame, priors: Sequence[flo
     """
     classes = [name for name in table.columns if name != "row_id"]
     wanted = [name for name in sample.columns if name != "row_id"]
-    if not set(classes) & set(wanted):
-        raise InputError(
-            f"The sample submission has none of the bundle's classes: it has {', '.join(wanted[:3])}, ...; "
-            f"the bundle has {', '.join(classes[:3])}, ..."
-        )
+    refuse_other_classes(sample, classes)
     places = pd.Index(table["row_id"]).get_indexer(pd.Index(sample["row_id"]))
     missing = places < 0
     if missing.all() and len(table):

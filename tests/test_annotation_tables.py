@@ -163,6 +163,22 @@ def test_states_and_weights_are_read(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("least", "of_second"), [(0.0, "present"), (0.6, "unknown")])
+def test_predictions_of_all_windows_are_present_where_they_were_detected(tmp_path, least, of_second):
+    columns = "recording,start,end,start_time,end_time,class,scientific_name,common_name,probability,detected"
+    text = f"{columns}\na.wav,0,5,,,wren,,,0.9,1\na.wav,5,10,,,wren,,,0.5,1\na.wav,10,15,,,wren,,,0.1,0\n"
+    said_of = [state for *_, state in rows(read(tmp_path, text, minimum_confidence=least))]
+    assert said_of == ["present", of_second, "absent"]
+    with pytest.raises(InputError, match="line 2, detected is ''; expected present"):
+        read(tmp_path, f"{columns}\na.wav,0,5,,,wren,,,0.9,\n")  # of a bundle without thresholds
+
+
+def test_detected_is_a_class_where_there_is_no_other(tmp_path):
+    annotations = read(tmp_path, "filename,detected\na.wav,1\nb.wav,0\n")
+    assert annotations.form == "table of 0 and 1"
+    assert rows(annotations) == [("a.wav", None, None, "detected", "present"), ("b.wav", None, None, "", "absent")]
+
+
 def test_that_noise_is_absent_says_nothing(tmp_path):
     annotations = read(tmp_path, "file,label,state\na.wav,Noise,present\na.wav,noise,absent\n")
     assert said(annotations) == [("", "absent")]

@@ -119,7 +119,9 @@ def test_durations(text, expected):
     assert parse_duration(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "h", "0", "-5", "90x", "1m1h", "nan", "inf", "1e3", "soon", "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["", "h", "0", "-5", "90x", "1m1h", "nan", "inf", "1e3", "1h30", "5m30", "soon", "9" * 400]
+)
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(InputError, match=r"expected a duration such as 90m"):
         parse_duration(text)

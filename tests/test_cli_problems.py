@@ -114,6 +114,7 @@ def test_soundscapes_that_are_all_bad_are_an_error(fitted):
     Path("sample.csv").write_text(f"row_id,{','.join(labels)}\na_5,{','.join('0' * len(labels))}\n")
     said = run("predict", "broken", "--sample-submission", "sample.csv", status=EXIT_SKIPPED)
     assert "1 row of the sample without a prediction, set to the classes' shares: a_5" in said
+    assert "in the cache" not in said
     result = pd.read_csv("submission.csv")
     assert result["row_id"].tolist() == ["a_5"]
     assert (result[list(labels)].to_numpy() > 0).all()

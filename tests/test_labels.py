@@ -1,5 +1,7 @@
 """Labels from BirdCLEF tables and from class folders, and from there to windows."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from label_files import NAMES, embedded, problems, read, rows, table
@@ -83,6 +85,12 @@ def test_a_recording_is_found_with_more_or_fewer_folders(tmp_path, filename, nam
 def test_a_recording_is_found_in_whatever_capitals(tmp_path, written):
     labels = read(tmp_path, table(f"{written},wren,"), ("Site/REC_1.WAV", "Site/REC_2.WAV"))
     assert rows(labels) == [("Site/REC_1.WAV", "wren", "present")]
+
+
+@pytest.mark.parametrize(("written", "name"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_recording_is_found_however_unicode_writes_its_accents(tmp_path, written, name):
+    filename, recording = (unicodedata.normalize(form, "Vögel/Grünspecht.wav") for form in (written, name))
+    assert rows(read(tmp_path, table(f"{filename},wren,"), (recording,))) == [(recording, "wren", "present")]
 
 
 def test_the_recording_in_these_capitals_comes_first(tmp_path):

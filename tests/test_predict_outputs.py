@@ -102,9 +102,12 @@ def test_what_is_read_is_not_replaced(world, workspace, option, output):
         (["-o", "x.parquet", "--sample-submission", "x.csv"], "--sample-submission is about a submission.* parquet"),
         (["-o", "x.jsonl", "--min-confidence", "0", "--blend-with", "x.csv"], "--blend-with is about a submission"),
         (["-o", "x.wav", "--format", "wide"], "x.wav has the name of a recording"),
+        (["-o", "x.csv", "--sample-submission", "sample.csv"], "none of the bundle's classes: it has kiwi1"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_the_work(world, workspace, more, said):
+def test_what_cannot_be_meant_is_refused_before_the_work(world, workspace, monkeypatch, more, said):
+    monkeypatch.setattr("birdemb.predicting.predict_soundscapes", pytest.fail)
+    Path("sample.csv").write_text("row_id,kiwi1\nsoundscape_5,0\n")
     assert re.search(said, refuse(*arguments(workspace, world.soundscapes, *more)))
     assert not [path for path in Path().iterdir() if path.name.startswith("x.")]
 

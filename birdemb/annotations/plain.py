@@ -39,9 +39,9 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
         *("class", "label", "labels", "classes", "class_name", "species", "primary_label", "species_code"),
         *("ebird_code", "scientific_name", "common_name", "annotation", "annotations", "birds", "tag", "tags"),
     ),
-    "state": ("state",),
+    "state": ("state", "detected"),
     "weight": ("weight",),
-    "confidence": ("confidence", "score"),
+    "confidence": ("confidence", "score", "probability"),
 }
 """Columns that are taken for what the key says, the first that is there."""
 
@@ -213,6 +213,9 @@ def _find_columns(table: Cells, columns: Mapping[str, str]) -> dict[str, str]:
     # In crowsetta's tables offset is where a sound ends; elsewhere it may be where it begins.
     if "end" not in columns and found.get("end") == "offset_s" and found.get("start") != "onset_s":
         del found["end"]
+    # Beside a class it tells of this one, as in birdemb's own tables of all windows; elsewhere it may be one itself.
+    if "class" not in found and "state" not in columns and key_of(found.get("state", "")) == "detected":
+        del found["state"]
     return found
 
 

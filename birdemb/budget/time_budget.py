@@ -11,8 +11,9 @@ from birdemb.errors import InputError
 
 __all__ = ["TimeBudget", "parse_duration"]
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(rf"(?:{_NUMBER} ?h)? ?(?:{_NUMBER} ?m(?:in)?)? ?(?:{_NUMBER} ?s?)?", re.ASCII)
+_NUMBER = r"\d+(?:\.\d+)?"
+# A number without a letter is seconds where it stands alone; behind hours, many would mean minutes.
+_DURATION = re.compile(rf"(?:({_NUMBER}) ?h)? ?(?:({_NUMBER}) ?m(?:in)?)? ?(?:({_NUMBER}) ?s)?|({_NUMBER})", re.ASCII)
 _MARGIN_SHARE = 0.02
 _SHORTEST_MARGIN, _LONGEST_MARGIN = 2.0, 60.0  # in seconds
 
@@ -42,7 +43,7 @@ def parse_duration(text: str) -> float:
     """
     found = _DURATION.fullmatch(text.strip())
     parts = [float(part or 0) for part in found.groups()] if found else []
-    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=bool(parts)))
+    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1, 1), strict=bool(parts)))
     if not 0 < seconds < math.inf:
         raise InputError(f"The time budget is {text!r}; expected a duration such as 90m, 1h30m or 5400s.")
     return seconds
