@@ -120,6 +120,7 @@ class _Anytime:
         settings: dict[str, Any],
     ) -> None:
         self._bundle, self._path, self._place, self._budget = bundle, path, place, budget
+        self._starting = budget.elapsed
         self._publish, self._tell, self._settings = publish, tell, settings
         self._stages = Stages()
         self._encoders = [EncoderSettings.of(identity, place) for identity in bundle.identities]
@@ -155,6 +156,7 @@ class _Anytime:
             return
         with self._stages.of("measuring"):
             windows = [entry.windows for entry in self._expected]
+            workers = min(joblib.effective_n_jobs(jobs), joblib.cpu_count())
             self._costs = measure_costs(
                 ensemble,
                 self._encoders,
@@ -163,7 +165,9 @@ class _Anytime:
                 self._place,
                 budget=self._budget,
                 weights=weights,
-                workers=min(joblib.effective_n_jobs(jobs), joblib.cpu_count()),
+                workers=workers,
+                # A worker imports what this process had imported when it began.
+                starting=self._starting if workers > 1 else 0.0,
             )
             self._scorer = Scorer(ensemble, self._scores, self._costs.heads)
             overlap = self._bundle.hop == self._bundle.window

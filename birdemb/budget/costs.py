@@ -35,7 +35,7 @@ class Costs:
     paces : list of Pace
         Of each encoder, by all workers together.
     loading : list of float
-        Seconds until each is ready.
+        Seconds until each is ready, the start of the workers included.
     heads : dict of int to float
         Seconds for a window.
     cached : dict
@@ -62,6 +62,7 @@ def measure_costs(
     budget: TimeBudget,
     weights: str | Path | None,
     workers: int,
+    starting: float,
 ) -> Costs:
     """Measure on the first recordings what everything costs, and choose each encoder's precision.
 
@@ -79,6 +80,8 @@ def measure_costs(
     weights : str, Path or None
     workers : int
         How many work at the same time.
+    starting : float
+        Seconds that a worker's process takes before it loads an encoder.
 
     Returns
     -------
@@ -120,7 +123,7 @@ def measure_costs(
         if not number:
             costs.decoding = decoding / measured.seconds
         costs.paces.append(Pace(seconds))
-        costs.loading.append(loading)
+        costs.loading.append(loading + starting)
     return costs
 
 
