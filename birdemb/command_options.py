@@ -9,13 +9,29 @@ from typing import Any
 import click
 
 from birdemb.defaults import DEFAULT_WORKSPACE
+from birdemb.durations import parse_duration
+from birdemb.errors import InputError
 from birdemb.offline import OFFLINE_VARIABLE, forbid_network
 
-__all__ = ["PATH", "TEXT_PATH", "encoding", "labelling", "offline", "read_columns", "shared", "weights"]
+__all__ = ["DURATION", "PATH", "TEXT_PATH", "encoding", "labelling", "offline", "read_columns", "shared", "weights"]
 
 PATH = click.Path(path_type=Path)
 TEXT_PATH = click.Path()
 """Of tables: a slash at the end says that a folder is meant."""
+
+
+class _Duration(click.ParamType[float]):
+    name = "time"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(str(value))
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = _Duration()
+"""Gives seconds."""
 
 
 def shared(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,10 +12,9 @@ import click
 
 from birdemb.budget.budget_report import describe_budget
 from birdemb.budget.interruption import stoppable
-from birdemb.budget.time_budget import TimeBudget, parse_duration
-from birdemb.command_options import PATH, TEXT_PATH, encoding, shared
+from birdemb.budget.time_budget import TimeBudget
+from birdemb.command_options import DURATION, PATH, TEXT_PATH, encoding, shared
 from birdemb.command_output import EXIT_SKIPPED, count, describe, end, some
-from birdemb.errors import InputError
 from birdemb.watch_command import watching
 
 __all__ = ["FORMS", "FORMS_OF_WINDOWS", "evaluate", "predict"]
@@ -36,13 +35,6 @@ FORMS = frozenset(
     }
 )
 FORMS_OF_WINDOWS = frozenset({"long", "submission", "wide"})
-
-
-def _read_duration(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else parse_duration(value)
-    except InputError as error:
-        raise click.BadParameter(str(error), param=parameter) from error
 
 
 @click.command(
@@ -110,7 +102,7 @@ def _read_duration(_: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--week", type=int, help="1 to 48, four to a month, of recordings without a date, for range.")
 @click.option(
     "--time-budget",
-    callback=_read_duration,
+    type=DURATION,
     help="Time from the command's start until all has to be done, such as 90m or 1h30m: the table is written at "
     "once, and made better for as long as there is time.",
 )

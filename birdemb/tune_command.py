@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from birdemb.command_options import PATH, read_columns, shared
+from birdemb.command_options import DURATION, PATH, read_columns, shared
 from birdemb.command_output import count
 from birdemb.fit_command import fit, fitting_options, read_parameters, tell_steps
 
 if TYPE_CHECKING:
     from birdemb.tuning import Estimate, TuningReport
 
-__all__ = ["read_duration", "tune"]
+__all__ = ["tune"]
 
 _TITLES = {"macro_roc_auc": "ROC-AUC", "cmap": "cmAP"}
-_DURATION = re.compile(r"(?=[\d.])(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?")
 
 
 @click.command(
@@ -30,7 +28,7 @@ _DURATION = re.compile(r"(?=[\d.])(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?")
 )
 @click.option("--head", default="lgbm", show_default=True, help="lr (one logistic regression per class), mlp or lgbm.")
 @click.option("--trials", default=50, show_default=True, help="How many in all, those of earlier runs included.")
-@click.option("--time-limit", metavar="TIME", help="Begin nothing new after this time: 30m, 1h30m, 90s.")
+@click.option("--time-limit", type=DURATION, help="Begin nothing new after this time: 30m, 1h30m, 90s.")
 @click.option(
     "--metric",
     type=click.Choice(list(_TITLES)),
@@ -53,7 +51,7 @@ def tune(
     context: click.Context,
     /,
     head: str,
-    time_limit: str | None,
+    time_limit: float | None,
     assignments: Sequence[str],
     **settings: Any,  # noqa: ANN401
 ) -> None:
@@ -68,32 +66,12 @@ def tune(
     strangers = [name for name in fixed if name != head]
     if strangers:
         raise click.UsageError(f"--set {strangers[0]}.…: the head is {head}.")
-    limit = None if time_limit is None else read_duration(time_limit)
     settings["columns"] = read_columns(settings["columns"])
     with tell_steps("Tuning") as tell:
-        report = tuning.tune(head, time_limit=limit, fixed=fixed.get(head), tell=tell, **settings)
+        report = tuning.tune(head, time_limit=time_limit, fixed=fixed.get(head), tell=tell, **settings)
     _print_report(report)
     click.echo(f"  trials: {report.path}")
     click.echo(f"Fit with the best:\n  {_fit_command(context, head, report.parameters)}")
-
-
-def read_duration(text: str) -> float:
-    """Read ``"30m"``, ``"1h30m"``, ``"90s"`` or ``"90"`` as seconds.
-
-    Raises
-    ------
-    click.UsageError
-        If it is not of that form, or no time at all.
-    """
-    match = _DURATION.fullmatch(text.strip().lower())
-    try:
-        hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
-    except ValueError:  # 1.2.3
-        hours = minutes = seconds = 0.0
-    total = 3600 * hours + 60 * minutes + seconds
-    if not total:
-        raise click.UsageError(f"--time-limit {text}: expected a time such as 30m, 1h30m or 90s.")
-    return total
 
 
 def _print_report(report: TuningReport) -> None:

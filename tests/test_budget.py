@@ -150,7 +150,7 @@ def test_the_command_says_what_was_planned_and_done(fitted):
 def test_what_is_no_duration_is_a_wrong_command_line(fitted):
     folder, _ = fitted
     said = run("predict", folder / "soundscapes", "--time-budget", "soon", status=2)
-    assert "expected a duration such as 90m" in said
+    assert "expected one such as 90m" in said
 
 
 def test_a_cluster_has_no_common_clock(fitted):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from birdemb.budget.overlap import average_overlapping
 from birdemb.budget.pace import Pace
 from birdemb.budget.plan import Step, choose_precision, make_plan, order_members
-from birdemb.budget.time_budget import TimeBudget, parse_duration
+from birdemb.budget.time_budget import TimeBudget
 from birdemb.errors import InputError
 
 seconds = st.floats(0, 1e6)
@@ -101,30 +101,6 @@ def test_pace_is_what_was_known_before_until_something_comes():
     assert pace.at(100.0) == 0.25
     pace.note(16, now=100.0)
     assert pace.at(100.0) == 0.25
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("90m", 5400),
-        ("1h30m", 5400),
-        ("5400", 5400),
-        ("5400s", 5400),
-        ("1h 30m", 5400),
-        ("2.5m", 150),
-        ("4 min", 240),
-    ],
-)
-def test_durations(text, expected):
-    assert parse_duration(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text", ["", "h", "0", "-5", "90x", "1m1h", "nan", "inf", "1e3", "1h30", "5m30", "soon", "9" * 400]
-)
-def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(InputError, match=r"expected a duration such as 90m"):
-        parse_duration(text)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.inf, math.nan])

@@ -23,7 +23,6 @@ from birdemb.errors import InputError, MissingDependencyError
 from birdemb.fitting import fit
 from birdemb.metrics import measure
 from birdemb.training import read_training_data
-from birdemb.tune_command import read_duration
 from birdemb.tune_command import tune as command
 from birdemb.tuning import tune
 from birdemb.tuning_search import make_pruner
@@ -312,15 +311,8 @@ def test_command_says_when_nothing_was_better(place):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("90s", 90), ("90", 90), ("1.5H", 5400), (" 2m5s ", 125)]
-)
-def test_durations(text, seconds):
-    assert read_duration(text) == seconds
-
-
-@pytest.mark.parametrize(
     "arguments",
-    [["--time-limit", text] for text in ("", "0", "m", "1.2.3h", "30 minutes", "-5m", "1m2h", "nan")]
+    [["--time-limit", text] for text in ("1h30", "30 minutes")]
     + [["--set", "lr.C=1"], ["--set", "C"], ["--metric", "f1"]],
 )
 def test_wrong_command_line(arguments):

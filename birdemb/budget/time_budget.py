@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from dataclasses import dataclass, field
 
+from birdemb.durations import parse_duration
 from birdemb.errors import InputError
 
-__all__ = ["TimeBudget", "parse_duration"]
+__all__ = ["TimeBudget"]
 
-_NUMBER = r"\d+(?:\.\d+)?"
-# A number without a letter is seconds where it stands alone; behind hours, many would mean minutes.
-_DURATION = re.compile(rf"(?:({_NUMBER}) ?h)? ?(?:({_NUMBER}) ?m(?:in)?)? ?(?:({_NUMBER}) ?s)?|({_NUMBER})", re.ASCII)
 _MARGIN_SHARE = 0.02
 _SHORTEST_MARGIN, _LONGEST_MARGIN = 2.0, 60.0  # in seconds
-
-
-def parse_duration(text: str) -> float:
-    """Read a duration.
-
-    Parameters
-    ----------
-    text : str
-        Hours, minutes and seconds, each with its letter and none of them needed; a number alone is seconds.
-
-    Returns
-    -------
-    float
-        In seconds.
-
-    Raises
-    ------
-    InputError
-        If it is something else, or not above 0.
-
-    Examples
-    --------
-    >>> [parse_duration(text) for text in ("90m", "1h30m", "5400", "5400s", "1.5h")]
-    [5400.0, 5400.0, 5400.0, 5400.0, 5400.0]
-    """
-    found = _DURATION.fullmatch(text.strip())
-    parts = [float(part or 0) for part in found.groups()] if found else []
-    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1, 1), strict=bool(parts)))
-    if not 0 < seconds < math.inf:
-        raise InputError(f"The time budget is {text!r}; expected a duration such as 90m, 1h30m or 5400s.")
-    return seconds
 
 
 @dataclass(frozen=True)
