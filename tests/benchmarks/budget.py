@@ -109,7 +109,8 @@ def make_soundscapes(data: Path, folder: Path, count: int) -> None:
 def fit_heads(place: Path, classes: int, windows: int, *, logits: bool) -> None:
     """Write a bundle of three heads that were fitted on embeddings like BirdNET's."""
     X, targets, recording = synthesise(windows, classes)
-    members = tuple(Member(make_head(name, random_state=0).fit(X, targets, groups=recording)) for name in HEADS)
+    heads = [make_head(name, random_state=0, n_jobs=-1) for name in HEADS]
+    members = tuple(Member(head.fit(X, targets, groups=recording)) for head in heads)
     names = tuple(ClassName(f"species{number:03}") for number in range(classes))
     identity = identify(load_encoder("birdnet-2.4", logits=logits), WindowGrid())
     ensemble = Ensemble(members, (None,), Blend.equal("mean", len(members), classes))
