@@ -74,7 +74,7 @@ def measure_auc_loss(
     drawn: list[NDArray[np.float64]] = []
     for folds in folds_of:
         scored = _score_three(exact, ours, targets, weights, groups, folds)
-        drawn.append(np.stack([_draw_areas(align_folds(own, folds), targets, weights, groups) for own in scored]))
+        drawn.append(np.stack([_draw_areas(own, targets, weights, groups) for own in scored]))
     areas = np.mean(drawn, axis=0)  # (three ways, as they are and each draw)
     return AucLoss(
         roc_auc=float(areas[0, 0]),
@@ -104,18 +104,21 @@ def _score_three(
     groups: NDArray[np.int64],
     folds: NDArray[np.int64],
 ) -> Scores:
-    """Give out-of-fold logits, shape (3, n, classes): float32 throughout, fed with ours, refitted on ours."""
-    scores = np.empty((3, *targets.shape))
+    """Give out-of-fold logits on one level, shape (3, n, classes): float32, fed with ours, refitted on ours."""
+    numbers = np.unique(folds)
+    scores, levels = np.empty((3, *targets.shape)), np.empty((3, len(numbers), targets.shape[1]))
     heard, other = Heard(exact), Heard(ours)
-    for fold in np.unique(folds):
+    for number, fold in enumerate(numbers):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         head = make_head("lr", C=USUAL_STRENGTH / len(train))
         told = targets[train], weights[train], groups[train]
         fitted = Member(fit_member(head, heard.take(train), None, *told))
         refitted = Member(fit_member(clone(head), other.take(train), None, *told))
-        for row, member, own in zip(scores, (fitted, fitted, refitted), (heard, other, other), strict=True):
-            row[test] = score_member(member, own.take(test), None)
-    return scores
+        ways = ((fitted, heard), (fitted, other), (refitted, other))
+        for row, level, (member, own) in zip(scores, levels, ways, strict=True):
+            said = score_member(member, own, None)
+            row[test], level[number] = said[test], np.median(said, axis=0)
+    return np.stack([align_folds(own, folds, level) for own, level in zip(scores, levels, strict=True)])
 
 
 def _draw_areas(

@@ -337,7 +337,8 @@ def _print_blend(validation: Validation, names: Sequence[str]) -> None:
     best = max(names, key=lambda name: values[name])
     if values[best] > values["blend"] + _NOTABLE:
         click.echo(
-            f"    Warning: {best} alone does better than the blend. Leave the others out, or use --blend best.",
+            f"    Warning: {best} alone does better than the blend. Leave the others out"
+            + (", or use --blend best." if validation.blend.method != "best" else "."),
             err=True,
         )
 

@@ -78,7 +78,7 @@ class FitReport:
     limited : int
         Recordings left out as their classes have enough of them.
     skipped : tuple of SkippedRecording
-        Recordings without a label and labels without a recording.
+        Recordings without a label, labels without a recording, and labelled soundscapes that cannot be read.
     errors : Path or None
         The table of these.
     elapsed : float
@@ -275,11 +275,16 @@ def fit(
         scores=validation.summary(data.classes),
     )
     on_soundscapes = tuning = None
+    unheard: tuple[SkippedRecording, ...] = ()
     if soundscapes is not None and truth is not None:
         write_bundle(bundle, path)  # heads are not lost with what goes wrong from here on
         place.remember_bundle(path)
         tell("scoring the soundscapes")
-        labelled = predict_labelled(bundle, soundscapes, truth, place, jobs=jobs)
+        try:
+            labelled = predict_labelled(bundle, soundscapes, truth, place, jobs=jobs)
+        except InputError as error:
+            raise InputError(f"{error} The heads are fitted, and in {path}.") from error
+        unheard = labelled.skipped
         on_soundscapes = score_soundscapes(labelled, validation, fitted_on)
         bundle = replace(bundle, scores={**bundle.scores, "soundscapes": on_soundscapes.summary()})
         if tune_postprocess:
@@ -304,8 +309,8 @@ def fit(
         soundscapes=on_soundscapes,
         tuning=tuning,
         limited=len(data.labels.problems) - len(problems),
-        skipped=problems,
-        errors=write_skipped(place.errors("fit"), data.labels.problems),
+        skipped=(*problems, *unheard),
+        errors=write_skipped(place.errors("fit"), (*data.labels.problems, *unheard)),
         elapsed=time.monotonic() - started,
     )
 

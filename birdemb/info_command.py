@@ -144,6 +144,15 @@ def _describe(bundle: Bundle) -> dict[str, object]:
             for member in bundle.ensemble.members
         ],
         "encoders": list(bundle.identities),
+        "priors": [
+            None
+            if prior is None
+            else {
+                "kind": prior.kind,
+                "known": [name.label for name, known in zip(bundle.classes, prior.known, strict=True) if known],
+            }
+            for prior in bundle.ensemble.priors
+        ],
         "blend": {"method": bundle.ensemble.blend.method, "weights": bundle.ensemble.blend.weights.tolist()},
         "postprocessing": bundle.postprocessing.describe(),
         "classes": [vars(name) for name in bundle.classes],
@@ -156,6 +165,9 @@ def _list_classes(bundle: Bundle) -> list[str]:
     import pandas as pd
 
     table = pd.DataFrame([vars(name) for name in bundle.classes]).rename(columns={"label": "class"})
+    for identity, prior in zip(bundle.identities, bundle.ensemble.priors, strict=True):
+        if prior is not None:
+            table[f"known to {identity['encoder']}"] = ["yes" if known else "no" for known in prior.known]
     table["share of windows"] = bundle.shares
     heads = bundle.scores.get("heads", {})
     if "classes" in bundle.scores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from birdemb.embed.contents import ContentMemory, identify_content
 from birdemb.embed.recordings import Recording, find_recordings
 from birdemb.errors import InputError
 from birdemb.inference import predict_soundscapes
+from birdemb.listing import SkippedRecording
 from birdemb.metrics import ScoreTable, score_windows
 from birdemb.prediction import Prediction
-from birdemb.submission import make_submission, read_scores, refuse_shared_stems
+from birdemb.submission import make_submission, name_soundscape, read_scores, refuse_shared_stems
 from birdemb.validation import Validation
 from birdemb.workspace import Workspace
 
@@ -103,10 +104,13 @@ def read_truth(path: str | Path, truth: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If there are no soundscapes, two have the same row ids, or the truth is no such table.
+        If there are no soundscapes, two have the same row ids, or the truth is no such table or has rows of others.
     """
-    refuse_shared_stems(found.name for found in find_recordings(path).recordings)
+    names = [found.name for found in find_recordings(path).recordings]
+    refuse_shared_stems(names)
     table = read_scores(Path(truth))
+    strange = ~_name_soundscapes(table).isin({name_soundscape(name) for name in names})
+    _refuse_rows(table["row_id"][strange], path, truth)
     wrong = ~np.isin(table.drop(columns="row_id").to_numpy(), (0, 1)).all(axis=1)
     if wrong.any():
         row = table["row_id"].iloc[int(wrong.argmax())]
@@ -160,7 +164,7 @@ def find_labelled(path: str | Path, expected: pd.DataFrame) -> list[Recording]:
     list of Recording
     """
     stems = set(_name_soundscapes(expected))
-    return [found for found in find_recordings(path).recordings if PurePosixPath(found.name).stem in stems]
+    return [found for found in find_recordings(path).recordings if name_soundscape(found.name) in stems]
 
 
 def find_fitted_on(soundscapes: Sequence[Recording], fitted: Collection[str], memory: ContentMemory) -> tuple[str, ...]:
@@ -193,17 +197,20 @@ class LabelledSoundscapes:
     prediction : Prediction
         Without post-processing.
     expected : pandas.DataFrame
-        As `read_truth` gives it.
+        As `read_truth` gives it, without the rows of `skipped`.
     labels : sequence of str
         The fitted classes that it has.
     rows : ndarray of shape (rows of `expected`,), int64
         The window of each row.
+    skipped : tuple of SkippedRecording
+        Those that the truth speaks of and that could not be predicted.
     """
 
     prediction: Prediction
     expected: pd.DataFrame
     labels: Sequence[str]
     rows: NDArray[np.int64]
+    skipped: tuple[SkippedRecording, ...] = ()
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -215,6 +222,8 @@ def predict_labelled(
     bundle: Bundle, path: str | Path, truth: str | Path, place: Workspace, *, jobs: int = -1
 ) -> LabelledSoundscapes:
     """Predict labelled soundscapes, and find the window of each row of their truth.
+
+    Rows of a soundscape that cannot be read are left out, as it is itself.
 
     Parameters
     ----------
@@ -233,11 +242,22 @@ def predict_labelled(
     Raises
     ------
     InputError
-        If the truth is no such table, has none of the bundle's classes, or names windows that there are not.
+        If the truth is no such table, has none of the bundle's classes, or names windows that there are not; or
+        nothing can be scored without the soundscapes that could not be predicted.
     """
     expected = read_truth(path, truth)
     labels = find_scored(expected, bundle.labels, truth)
-    _, prediction = predict_soundscapes(bundle, path, place, jobs=jobs)
+    listing, prediction = predict_soundscapes(bundle, path, place, jobs=jobs)
+    stems = _name_soundscapes(expected)
+    skipped = tuple(entry for entry in listing.skipped if name_soundscape(entry.recording) in set(stems))
+    if skipped:
+        heard = ~stems.isin({name_soundscape(entry.recording) for entry in skipped})
+        expected = expected[heard].reset_index(drop=True)
+        if not any(expected[label].min() < expected[label].max() for label in labels):
+            raise InputError(
+                f"{skipped[0].recording} in {path} could not be predicted ({skipped[0].reason}), and without what was "
+                f"skipped, {len(skipped)} of the soundscapes in {truth}, nothing can be scored."
+            )
     table = make_submission(
         prediction.recordings,
         prediction.probabilities,
@@ -246,13 +266,8 @@ def predict_labelled(
         hop=prediction.hop,
     )
     rows = pd.Index(table["row_id"]).get_indexer(pd.Index(expected["row_id"]))
-    missing = expected["row_id"][rows < 0].tolist()
-    if missing:
-        raise InputError(
-            f"{truth} has {len(missing)} rows without a window in {path}, such as {missing[0]!r}. Check that they "
-            "belong together, and that no soundscape was skipped."
-        )
-    return LabelledSoundscapes(prediction, expected, labels, rows.astype(np.int64))
+    _refuse_rows(expected["row_id"][rows < 0], path, truth)
+    return LabelledSoundscapes(prediction, expected, labels, rows.astype(np.int64), skipped)
 
 
 def score_soundscapes(
@@ -290,6 +305,14 @@ def score_soundscapes(
         tuple(name for name in others if (expected[name] > 0).any()),
         fitted_on,
     )
+
+
+def _refuse_rows(missing: pd.Series, path: str | Path, truth: str | Path) -> None:
+    if len(missing):
+        raise InputError(
+            f"{truth} has {len(missing)} rows without a window in {path}, such as {missing.iloc[0]!r}. Check that they "
+            "belong together."
+        )
 
 
 def _name_soundscapes(expected: pd.DataFrame) -> pd.Series:

@@ -21,6 +21,7 @@ __all__ = [
     "SampleMatch",
     "make_submission",
     "match_sample",
+    "name_soundscape",
     "read_scores",
     "refuse_other_classes",
     "refuse_shared_stems",
@@ -47,6 +48,21 @@ def refuse_shared_stems(recordings: Iterable[str]) -> None:
                 f"{names[0]} and {names[1]} would both have the row ids {stem}_5, ...: "
                 "rename one of them, or predict their folders one after the other."
             )
+
+
+def name_soundscape(recording: str) -> str:
+    """Give what the row ids of a recording begin with: its file stem, as text that can be written.
+
+    Parameters
+    ----------
+    recording : str
+        Its path, with forward slashes; names of files need not be valid text.
+
+    Returns
+    -------
+    str
+    """
+    return PurePosixPath(recording).stem.encode(errors="backslashreplace").decode()
 
 
 def make_submission(
@@ -80,11 +96,9 @@ def make_submission(
     >>> make_submission([lake], np.array([[0.25], [0.75]]), ["bittern"]).to_csv(index=False)
     'row_id,bittern\nlake_5,0.25\nlake_10,0.75\n'
     """
-    # Names of files need not be valid text.
-    stems = [PurePosixPath(entry.recording).stem.encode(errors="backslashreplace").decode() for entry in recordings]
     row_ids = [
         f"{stem}_{index * hop + window:.10g}"
-        for stem, entry in zip(stems, recordings, strict=True)
+        for stem, entry in ((name_soundscape(entry.recording), entry) for entry in recordings)
         for index in range(entry.windows)
     ]
     # Of a year of recordings a copy would not fit into memory; nobody writes into this table.

@@ -26,7 +26,7 @@ from birdemb.classify.ensemble import Member
 from birdemb.classify.folds import assessable_classes
 from birdemb.classify.heads import make_head
 from birdemb.classify.members import list_positive_weights, make_members
-from birdemb.classify.validation import score_fold
+from birdemb.classify.validation import align_folds, score_fold
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.catalogue import name_encoder
 from birdemb.errors import InputError
@@ -279,6 +279,7 @@ class _Scorer:
         """Give the logits of all windows, shape (n, classes); `after` each fold is told its number and its metric."""
         data, members = self._data, self._make(parameters)
         scores = np.empty((len(members), *data.targets.shape))
+        levels = np.empty((len(members), len(self._folds), data.targets.shape[1]))
 
         def blend(parts: NDArray[np.float64]) -> NDArray[np.float64]:
             if len(members) == 1:
@@ -288,12 +289,13 @@ class _Scorer:
 
         for number, test in enumerate(self._folds):
             held_out = np.isin(np.arange(len(data)), test)
-            scores[:, held_out] = score_fold(
+            scores[:, held_out], levels[:, number] = score_fold(
                 members, data.heard, data.priors, data.targets, data.weights, data.groups, held_out
             )
             after(number, self.measure(blend(scores[:, test]), test))
         # How far a head may move away from what the encoder knows needs the scores of all folds.
-        weighed = weigh_corrections(members, data, scores, self._fold, self._assessable, self._seed)[1]
+        aligned = np.stack([align_folds(own, self._fold, level) for own, level in zip(scores, levels, strict=True)])
+        weighed = weigh_corrections(members, data, aligned, self._fold, self._assessable, self._seed)[1]
         return blend(weighed)
 
     def measure(self, scores: NDArray[np.float64], rows: NDArray[np.int64] | slice = slice(None)) -> float:

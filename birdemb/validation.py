@@ -21,7 +21,7 @@ from birdemb.classify.prior import Prior
 from birdemb.classify.reliability import brier_scores, calibration_error, reliability_table
 from birdemb.classify.thresholds import Thresholds, check_aim, choose_thresholds
 from birdemb.classify.trust import choose_trust, usual_trust
-from birdemb.classify.validation import align_folds, score_out_of_fold
+from birdemb.classify.validation import score_out_of_fold
 from birdemb.errors import InputError
 from birdemb.metrics import ScoreTable, score_windows
 from birdemb.taxonomy import ClassName
@@ -285,7 +285,7 @@ def weigh_corrections(
     members : sequence of Member
     data : TrainingData
     scores : ndarray of shape (members, n, classes), float64
-        Out-of-fold logits.
+        Out-of-fold logits, of all folds on one level.
     folds : ndarray of shape (n,), int64
     assessable : ndarray of shape (classes,), bool
     seed : int
@@ -294,8 +294,7 @@ def weigh_corrections(
     -------
     trusts : tuple of (ndarray of shape (classes,) or None)
     scores : ndarray of shape (members, n, classes)
-        Those of each fold with shares that were chosen on the other folds, and all folds on one level: see
-        `birdemb.classify.validation.align_folds`.
+        Those of each fold with shares that were chosen on the other folds, still on one level.
     """
     trusts: list[NDArray[np.float64] | None] = []
     crossed = scores.copy()
@@ -307,14 +306,14 @@ def weigh_corrections(
         offset = prior.offset(heard.embeddings, heard.logits)
         trust = _choose_trust(own, offset, prior, data, assessable, np.ones(len(folds), np.bool_), seed)
         correction = own - offset
-        # What all windows of a class have in common is kept alike in all folds, or it would move them apart.
-        common = correction.mean(axis=0)
+        # What most windows have in common is kept alike in all folds, or it would move them apart.
+        common = np.median(correction, axis=0)
         for fold in np.unique(folds):
             held_out = folds == fold
             of_fold = _choose_trust(own, offset, prior, data, assessable, ~held_out, seed)
             weighed[held_out] = offset[held_out] + trust * common + of_fold * (correction[held_out] - common)
         trusts.append(trust)
-    return tuple(trusts), np.stack([align_folds(of_member, folds) for of_member in crossed])
+    return tuple(trusts), crossed
 
 
 def _choose_trust(

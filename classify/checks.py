@@ -52,8 +52,8 @@ def check_number(
         raise InputError(f"{name} is {value!r}. It has to be a number {allowed}.")
 
 
-def check_whole_number(name: str, value: object, *, at_least: int) -> None:
-    """Refuse a parameter that is no whole number or too small.
+def check_whole_number(name: str, value: object, *, at_least: int, at_most: int | None = None) -> None:
+    """Refuse a parameter that is no whole number, too small or too large.
 
     Parameters
     ----------
@@ -63,14 +63,18 @@ def check_whole_number(name: str, value: object, *, at_least: int) -> None:
         What was given.
     at_least : int
         The smallest number allowed.
+    at_most : int, optional
+        The largest one.
 
     Raises
     ------
     InputError
-        If `value` is no whole number or below `at_least`.
+        If `value` is no whole number, below `at_least` or above `at_most`.
     """
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < at_least:
-        raise InputError(f"{name} is {value!r}. It has to be a whole number of at least {at_least}.")
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or int(value) < at_least or (at_most is not None and int(value) > at_most):  # type: ignore[call-overload]
+        limit = "" if at_most is None else f" and at most {at_most}"
+        raise InputError(f"{name} is {value!r}. It has to be a whole number of at least {at_least}{limit}.")
 
 
 def check_jobs(n_jobs: object) -> None:

@@ -11,6 +11,7 @@ from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -297,6 +298,7 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         check_class_weight(self.class_weight)
         check_positive_weight(self.positive_weight)
         check_jobs(self.n_jobs)
+        _check_seed(self.random_state)
 
     @abstractmethod
     def _fit_columns(self, X: NDArray[Any], columns: Columns) -> None:
@@ -323,7 +325,8 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         try:
             return validate_data(self, *arrays, dtype=[np.float64, np.float32], **checks)
         except ValueError as error:
-            raise InputError(str(error)) from error
+            # Its own advice on missing values is to take another classifier.
+            raise InputError(_tell_missing(arrays[0]) or str(error)) from error
 
     def _read_positive_weight(self) -> NDArray[np.float64]:
         """Give the weight of the positives of each fitted column."""
@@ -334,3 +337,27 @@ class MultiLabelHead(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 f"{len(self.fitted_classes_)} classes."
             )
         return np.broadcast_to(weight, self.fitted_classes_.shape)[self.fitted_classes_]
+
+
+def _check_seed(random_state: object) -> None:
+    try:
+        check_random_state(random_state)
+    except ValueError as error:
+        raise InputError(
+            f"random_state is {random_state!r}. It has to be None, a whole number from 0 to {2**32 - 1}, "
+            "or a RandomState."
+        ) from error
+
+
+def _tell_missing(X: ArrayLike) -> str:
+    """Tell the first row of a matrix that holds NaN or infinity; nothing of what is no matrix of numbers."""
+    values = np.asarray(X)
+    if values.ndim != 2 or values.dtype.kind != "f":
+        return ""
+    missing = ~np.isfinite(values).all(axis=1)
+    if not missing.any():
+        return ""
+    return (
+        f"X holds NaN or infinity in {np.count_nonzero(missing)} of {len(values)} rows, the first of them "
+        f"{int(missing.argmax())}, counted from 0. Leave such windows out."
+    )

@@ -22,6 +22,7 @@ from birdemb.errors import InputError
 __all__ = ["LightGBMHead"]
 
 _DEFAULT_PATIENCE = 30
+_MOST_LEAVES = 131_072  # LightGBM refuses more
 
 
 class LightGBMHead(MultiLabelHead):
@@ -135,7 +136,7 @@ class LightGBMHead(MultiLabelHead):
         super()._check_params()
         check_whole_number("n_estimators", self.n_estimators, at_least=1)
         check_number("learning_rate", self.learning_rate, above=0)
-        check_whole_number("num_leaves", self.num_leaves, at_least=2)
+        check_whole_number("num_leaves", self.num_leaves, at_least=2, at_most=_MOST_LEAVES)
         check_whole_number("min_data_in_leaf", self.min_data_in_leaf, at_least=0)
         check_number("min_sum_hessian", self.min_sum_hessian, at_least=0)
         check_number("feature_fraction", self.feature_fraction, above=0, at_most=1)

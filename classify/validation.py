@@ -12,6 +12,7 @@ from birdemb.classify.ensemble import Heard, Member, fit_member, score_member
 from birdemb.classify.prior import Prior
 
 _DIGITS = 9
+_MOST_COMMON = 2_000  # windows that the level of a head is taken on
 
 __all__ = ["align_folds", "score_fold", "score_out_of_fold"]
 
@@ -52,13 +53,14 @@ def score_out_of_fold(
     Returns
     -------
     ndarray of shape (members, n, classes), float64
-        Logits.
+        Logits, of all folds on one level: see `align_folds`.
     """
     scores = np.empty((len(members), *targets.shape))
     numbers = np.unique(folds)
-    for done, fold in enumerate(numbers, 1):
+    levels = np.empty((len(members), len(numbers), targets.shape[1]))
+    for done, fold in enumerate(numbers):
         held_out = folds == fold
-        scores[:, held_out] = score_fold(
+        scores[:, held_out], levels[:, done] = score_fold(
             members,
             heard,
             priors,
@@ -66,9 +68,9 @@ def score_out_of_fold(
             weights,
             groups,
             held_out,
-            lambda name, done=done: tell(f"{name}, fold {done} of {len(numbers)}"),  # type: ignore[misc]
+            lambda name, done=done: tell(f"{name}, fold {done + 1} of {len(numbers)}"),  # type: ignore[misc]
         )
-    return scores
+    return np.stack([align_folds(own, folds, level) for own, level in zip(scores, levels, strict=True)])
 
 
 def score_fold(
@@ -80,7 +82,7 @@ def score_fold(
     groups: NDArray[np.int64],
     held_out: NDArray[np.bool_],
     tell: Callable[[str], None] = lambda _: None,
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Let some of the windows be scored by heads that saw nothing but the others.
 
     Parameters
@@ -93,40 +95,54 @@ def score_fold(
 
     Returns
     -------
-    ndarray of shape (members, windows held out, classes), float64
+    scores : ndarray of shape (members, windows held out, classes), float64
         Logits.
+    levels : ndarray of shape (members, classes), float64
+        The median of what each head adds to the encoder's logits, where it starts from these, else of its scores: in
+        windows of the whole table, the same for every fold.
     """
     train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    to_fit, to_score = [own.take(train) for own in heard], [own.take(test) for own in heard]
+    common = np.unique(np.linspace(0, len(held_out) - 1, min(len(held_out), _MOST_COMMON)).astype(np.int64))
+    to_fit, to_score, to_level = ([own.take(rows) for own in heard] for rows in (train, test, common))
     scores = np.empty((len(members), len(test), targets.shape[1]))
-    for row, member in zip(scores, members, strict=True):
+    levels = np.empty((len(members), targets.shape[1]))
+    for row, level, member in zip(scores, levels, members, strict=True):
         tell(member.head.name)
         encoder, prior = member.encoder, priors[member.encoder]
         head = fit_member(clone(member.head), to_fit[encoder], prior, targets[train], weights[train], groups[train])
-        row[:] = score_member(Member(head, encoder), to_score[encoder], prior)
-    return scores
+        fitted = Member(head, encoder)
+        row[:] = score_member(fitted, to_score[encoder], prior)
+        added = score_member(fitted, to_level[encoder], prior)
+        if prior is not None and prior.kind == "offset":
+            added -= prior.offset(to_level[encoder].embeddings, to_level[encoder].logits)
+        level[:] = np.median(added, axis=0)
+    return scores, levels
 
 
-def align_folds(scores: NDArray[np.float64], folds: NDArray[np.int64]) -> NDArray[np.float64]:
+def align_folds(
+    scores: NDArray[np.float64], folds: NDArray[np.int64], levels: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Bring the scores of all folds to one level, class by class.
 
     A head that lost one of a class's few recordings to the held-out fold says less of that class in every window of
     it, and more in those of the other folds: it is as if the windows with the class had been marked down. What is
-    compared over all folds is therefore the distance to the median of the fold.
+    compared over all folds is therefore the distance to what the fold's head says of most windows. These are windows
+    of the whole table: the median of a fold that is one recording may be that of windows with the class.
 
     Parameters
     ----------
     scores : ndarray of shape (n, classes), float64
         Out-of-fold logits.
     folds : ndarray of shape (n,), int64
+    levels : ndarray of shape (folds, classes), float64
+        As `score_fold` gives them, in the order of the numbers of the folds.
 
     Returns
     -------
     ndarray of shape (n, classes), float64
-        In each fold the same median: the mean of the medians before.
+        As if all heads had the mean of the levels.
     """
-    numbers, codes = np.unique(folds, return_inverse=True)
-    medians = np.array([np.median(scores[codes == code], axis=0) for code in range(len(numbers))])
-    aligned: NDArray[np.float64] = scores + (medians.mean(axis=0) - medians)[codes]
+    codes = np.unique(folds, return_inverse=True)[1]
+    aligned: NDArray[np.float64] = scores + (levels.mean(axis=0) - levels)[codes]
     # What was equal but for the level of its fold is to stay equal: ties count by halves in an area under a curve.
     return np.round(aligned, _DIGITS)

@@ -8,7 +8,7 @@ from scipy.special import expit
 from birdemb.classify.blending import Blend
 from birdemb.classify.ensemble import Ensemble, Heard, Member, fit_member, score_member
 from birdemb.classify.prior import Prior
-from birdemb.classify.validation import align_folds, score_out_of_fold
+from birdemb.classify.validation import align_folds, score_fold, score_out_of_fold
 from birdemb.errors import InputError
 
 X, Y = make_data()
@@ -73,21 +73,34 @@ def test_trust_that_is_no_share_for_each_class_is_refused(trust):
 def test_every_window_is_scored_by_a_head_that_knows_nothing_of_its_fold(name, kind):
     prior, heard = PRIORS.get(kind), (hear(X)[1],)
     folds = (GROUPS % 3).astype(np.int64)
-    member = Member(make_small_head(name))
-    scores = score_out_of_fold([member], heard, [prior], TARGETS, WEIGHTS, GROUPS, folds)
+    member, held_out = Member(make_small_head(name)), folds == 1
+
+    def score(targets, weights, fold):
+        return score_fold([member], heard, [prior], targets, weights, GROUPS, folds == fold)
+
+    scores, levels = score(TARGETS, WEIGHTS, 1)
     assert getattr(member.head, "classes_", None) is None
     # Whatever is said of the windows of a fold, and however loudly, their scores stay the same to the last bit ...
-    held_out = folds == 1
     leaking, heavy = TARGETS.copy(), WEIGHTS.copy()
     leaking[held_out] = ~leaking[held_out]
     heavy[held_out] *= 1000
-    again = score_out_of_fold([member], heard, [prior], leaking, heavy, GROUPS, folds)
-    np.testing.assert_array_equal(scores[:, held_out], again[:, held_out])
+    for first, again in zip((scores, levels), score(leaking, heavy, 1), strict=True):
+        np.testing.assert_array_equal(first, again)
     # ... and those of the others do not.
-    assert (scores[:, ~held_out] != again[:, ~held_out]).mean() > 0.5
+    assert (score(TARGETS, WEIGHTS, 0)[0] != score(leaking, heavy, 0)[0]).mean() > 0.5
     rest = np.flatnonzero(~held_out)
     by_hand = fit_member(make_small_head(name), heard[0].take(rest), prior, TARGETS[rest], WEIGHTS[rest], GROUPS[rest])
-    np.testing.assert_array_equal(scores[0, held_out], score_member(Member(by_hand), heard[0].take(held_out), prior))
+    np.testing.assert_array_equal(scores[0], score_member(Member(by_hand), heard[0].take(held_out), prior))
+    added = score_member(Member(by_hand), heard[0], prior)
+    if prior is not None and prior.kind == "offset":
+        added = added - prior.offset(heard[0].embeddings, heard[0].logits)
+    np.testing.assert_allclose(levels[0], np.median(added, axis=0), rtol=1e-6)
+    # All that is done to them afterwards is to bring the folds to one level.
+    each = [score(TARGETS, WEIGHTS, fold) for fold in range(3)]
+    together = score_out_of_fold([member], heard, [prior], TARGETS, WEIGHTS, GROUPS, folds)
+    mean = np.mean([own for _, own in each], axis=0)
+    for fold, (own, level) in enumerate(each):
+        np.testing.assert_allclose(together[:, folds == fold], own + (mean - level)[:, None], atol=1e-8)
 
 
 def test_each_head_takes_what_its_encoder_heard():
@@ -150,9 +163,5 @@ def test_folds_are_brought_to_one_level():
     rng = np.random.default_rng(0)
     scores, folds = rng.normal(size=(90, 2)), np.arange(90) % 3
     shifted = scores + np.array([[-5.0, 2.0], [0.0, 1.0], [5.0, 0.0]])[folds]
-    aligned = align_folds(shifted, folds)
-    medians = np.array([np.median(aligned[folds == fold], axis=0) for fold in range(3)])
-    np.testing.assert_allclose(medians, np.tile(medians[0], (3, 1)), atol=1e-12)
-    for fold in range(3):
-        inside = aligned[folds == fold] - shifted[folds == fold]
-        np.testing.assert_allclose(inside, np.tile(inside[0], (30, 1)), atol=1e-12)
+    aligned = align_folds(shifted, folds, np.array([[-5.0, 2.0], [0.0, 1.0], [5.0, 0.0]]))
+    np.testing.assert_allclose(aligned, scores + np.array([0.0, 1.0]), atol=1e-8)

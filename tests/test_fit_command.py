@@ -128,6 +128,15 @@ def test_report_tells_what_was_fitted_and_how_well():
     ]
 
 
+@pytest.mark.parametrize(
+    ("blend", "advice"), [("mean", "Leave the others out, or use --blend best."), ("best", "Leave the others out.")]
+)
+def test_a_blend_that_loses_is_told_with_what_to_do(monkeypatch, blend, advice):
+    monkeypatch.setattr("birdemb.fit_command._NOTABLE", -2.0)  # as if the blend had lost
+    said = run("fit", "--head", "lr,lgbm", *QUICK, "--set", "lr.C=0.001", "--cv", 2, "--blend", blend)
+    assert f" alone does better than the blend. {advice}\n" in said
+
+
 @pytest.mark.slow
 def test_two_encoders_are_named_in_the_report():
     said = run("fit", "-e", "first", "-e", "second", "--cv", 2)

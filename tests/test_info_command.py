@@ -1,7 +1,9 @@
 """What `birdemb info` tells of a bundle, whoever wrote it."""
 
 import json
+from dataclasses import replace
 
+import bundle_files
 import numpy as np
 import pytest
 from bundle_files import change_index, make_bundle, make_parts, make_small_head, members_of, write_raw
@@ -77,6 +79,17 @@ def test_json_is_all_of_it_and_nothing_but_json(fitted):
     assert told["classes"][0] == {"label": "amecro", "scientific": "Avis ignota", "common": "a bird"}
     assert told["provenance"] == fitted.bundle.provenance
     assert told["scores"]["folds"] == 2
+
+
+def test_classes_that_the_encoder_knows_are_told(tmp_path):
+    path = tmp_path / "all.birdemb"
+    write_bundle(replace(make_bundle("all"), scores={}), path)
+    header, *rows = run("info", path, "--classes").splitlines()[-4:]
+    assert "known to fake known to other  share of windows" in header
+    assert [("yes" in row, "no" in row.split()) for row in rows] == [(True, False), (False, True), (True, False)]
+    known = [bundle_files.CLASSES[0].label, bundle_files.CLASSES[2].label]
+    told = strict_json(run("info", path, "--json"))
+    assert told["priors"] == [{"kind": "offset", "known": known}, {"kind": "features", "known": known}]
 
 
 def test_bundle_without_validation_says_why(tmp_path):

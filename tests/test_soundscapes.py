@@ -1,6 +1,7 @@
 """Validation on labelled soundscapes, beside that on the recordings."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -113,10 +114,40 @@ def test_part_of_the_rows_and_of_the_classes_can_be_scored(place, fitted, world)
 
 def test_rows_without_a_window_are_a_sentence(place):
     truth = pd.read_csv("truth.csv")
-    truth.loc[2, "row_id"] = "gone_5"
+    stem = truth["row_id"][0].rpartition("_")[0]
+    truth.loc[2, "row_id"] = f"{stem}_3600"
     truth.to_csv("rows.csv", index=False)
-    said = refuse("fit", "--cv", 0, "--validate", "soundscapes", "--truth", "rows.csv")
-    assert "rows.csv has 1 rows without a window in soundscapes, such as 'gone_5'" in said
+    model = place / "late.birdemb"
+    said = refuse("fit", "--cv", 0, "--set", "C=0.001", "--validate", "soundscapes", "--truth", "rows.csv", "-o", model)
+    assert f"rows.csv has 1 rows without a window in soundscapes, such as '{stem}_3600'" in said
+    assert f"The heads are fitted, and in {model}." in said
+    assert len(read_bundle(model).labels) > 1
+
+
+@pytest.fixture
+def broken(place, tmp_path):
+    """The soundscapes, the first of them cut short, and its row ids."""
+    shutil.copytree("soundscapes", tmp_path / "broken")
+    first = min((tmp_path / "broken").iterdir())
+    first.write_bytes(first.read_bytes()[:300])
+    return tmp_path / "broken", first
+
+
+def test_a_soundscape_that_cannot_be_read_is_left_out_and_told(place, broken):
+    folder, first = broken
+    (folder / "unlabelled.wav").write_bytes(b"RIFF")  # nothing is said of what the truth does not speak of
+    truth = pd.read_csv("truth.csv")
+    rest = truth[~truth["row_id"].str.startswith(first.stem)]
+    options = ["--cv", 0, "--set", "C=0.001", "--truth", "truth.csv"]
+    said = run("fit", *options, "--validate", folder, status=3)
+    assert f"on soundscapes: {len(rest)} windows" in said
+    assert "left out: 1, listed in" in said
+    assert pd.read_csv(".birdemb/fit-errors.csv")["path"].tolist() == [first.name]
+    for other in folder.glob("*.ogg"):
+        other.write_bytes(b"OggS")
+    said = refuse("fit", *options, "--validate", folder)
+    assert f"{first.name} in {folder} could not be predicted (" in said
+    assert "nothing can be scored. The heads are fitted, and in " in said
 
 
 def test_truth_of_other_classes_is_a_sentence(place):
@@ -141,6 +172,7 @@ def test_what_is_wrong_with_the_truth_is_told_before_the_work(place, monkeypatch
     truth = pd.read_csv("truth.csv")
     truth.assign(**{truth.columns[1]: 0.5}).to_csv("half.csv", index=False)
     pd.concat([truth, truth]).to_csv("twice.csv", index=False)
+    truth.replace({"row_id": {truth["row_id"][2]: "gone_5"}}).to_csv("gone.csv", index=False)
     (place / "both" / "a").mkdir(parents=True, exist_ok=True)
     for name in ("both/x.wav", "both/a/x.flac"):
         (place / name).write_bytes(b"RIFF")
@@ -150,6 +182,7 @@ def test_what_is_wrong_with_the_truth_is_told_before_the_work(place, monkeypatch
         ("soundscapes", "nowhere.csv", "nowhere.csv"),
         ("nowhere", "truth.csv", "nowhere"),
         ("both", "truth.csv", "x_5"),
+        ("soundscapes", "gone.csv", "gone.csv has 1 rows without a window in soundscapes, such as 'gone_5'"),
     ):
         assert said in refuse("fit", "--validate", path, "--truth", table)
         with pytest.raises(InputError):

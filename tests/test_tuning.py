@@ -17,7 +17,7 @@ from tuning_files import as_rows
 
 from birdemb.classify.ensemble import Member
 from birdemb.classify.heads import make_head
-from birdemb.classify.validation import align_folds, score_out_of_fold
+from birdemb.classify.validation import score_out_of_fold
 from birdemb.embed.encoder import load_encoder
 from birdemb.errors import InputError, MissingDependencyError
 from birdemb.fitting import fit
@@ -112,7 +112,6 @@ def test_gain_is_drawn_in_pairs(place):
     heads = [make_head("lgbm", **parameters, random_state=0, n_jobs=1) for parameters in (report.parameters, TREES)]
     members = [Member(head) for head in heads]
     scores = score_out_of_fold(members, data.heard, data.priors * 2, data.targets, data.weights, data.groups, folds)
-    scores = np.stack([align_folds(own, folds) for own in scores])
     groups = np.unique(data.groups)
     gains = []
     for counts in np.random.default_rng(0).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=200):

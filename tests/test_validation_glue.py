@@ -14,7 +14,7 @@ from birdemb.classify.ensemble import Member
 from birdemb.classify.folds import assessable_classes
 from birdemb.classify.heads import make_head
 from birdemb.classify.thresholds import choose_thresholds
-from birdemb.classify.validation import align_folds, score_out_of_fold
+from birdemb.classify.validation import score_out_of_fold
 from birdemb.errors import InputError
 from birdemb.metrics import roc_auc_by_class
 from birdemb.training import LabelRules, read_training_data
@@ -93,6 +93,15 @@ def test_a_blend_that_is_learnt_needs_folds(blend):
         ValidationRules(cv=0, blend=blend)
 
 
+def test_folds_of_single_recordings_are_as_good_as_larger_ones(tmp_path):
+    # All windows of such a fold hold one class: what is in most of them is no level of the head.
+    data = read_training_data(write_workspace(tmp_path, table_of(4)))
+    few, single = (validate(make_members("lr"), data, ValidationRules(cv=cv)) for cv in (2, 12))
+    areas = [each.scores["lr"].metrics.set_index("metric").loc["macro_roc_auc", "value"] for each in (few, single)]
+    assert min(areas) > 0.9
+    assert single.brier < few.brier + 0.02
+
+
 @pytest.mark.parametrize("blend", UNLEARNT)
 def test_without_folds_there_is_nothing_to_learn(data, blend):
     validation = validate(make_members("lr", "lgbm"), data, ValidationRules(cv=0, blend=blend))
@@ -119,7 +128,6 @@ def test_what_is_learnt_is_learnt_from_out_of_fold_scores(data, blend, calibrate
     rules = ValidationRules(cv=3, blend=blend, calibrate=calibrate)
     validation = validate(members, data, rules)
     folds, scores = score(data, members, rules)
-    scores = np.stack([align_folds(own, folds) for own in scores])
     assessable = assessable_classes(data.targets, data.weights, folds)
     assert validation.classes["assessable"].tolist() == assessable.tolist() == [True, True, True, False]
     blended = validation.blend.apply(scores)
@@ -142,7 +150,7 @@ def test_detections_are_judged_by_thresholds_of_the_other_folds(data):
     members, rules = make_members("lr"), ValidationRules(cv=3)
     validation = validate(members, data, rules)
     folds, scores = score(data, members, rules)
-    blended = validation.blend.apply(np.stack([align_folds(own, folds) for own in scores]))
+    blended = validation.blend.apply(scores)
     assessable = assessable_classes(data.targets, data.weights, folds)
     detected = np.zeros(data.targets.shape, bool)
     for fold in range(3):
