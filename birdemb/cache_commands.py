@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from birdemb.command_options import PATH, workspace
 from birdemb.command_output import EXIT_SKIPPED
-from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ __all__ = ["cache"]
 _EXIT_DAMAGED = 1
 _SHOWN = 20  # problems, before the rest is only counted
 
-_PATH = click.Path(path_type=Path)
-
 
 def _examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
@@ -30,15 +28,8 @@ def _examples(*lines: str) -> str:
 
 def _takes_a_cache(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument and the option that say which cache."""
-    command = click.option(
-        "--workspace",
-        type=_PATH,
-        default=DEFAULT_WORKSPACE,
-        envvar="BIRDEMB_WORKSPACE",
-        show_default=True,
-        help="Working folder whose cache is meant, where no PATH is given.",
-    )(command)
-    return click.argument("path", type=_PATH, required=False)(command)
+    command = workspace("Working folder whose cache is meant, where no PATH is given.")(command)
+    return click.argument("path", type=PATH, required=False)(command)
 
 
 @click.group(epilog=_examples("birdemb cache info", "birdemb cache gc --dry-run"))
@@ -138,8 +129,8 @@ def verify(path: Path | None, workspace: Path) -> None:
         "birdemb cache merge machine1/.birdemb machine2/.birdemb --into /shared/embeddings",
     )
 )
-@click.argument("sources", metavar="SOURCE...", type=_PATH, nargs=-1, required=True)
-@click.option("--into", type=_PATH, required=True, help="Working folder, or cache, to copy into; made if need be.")
+@click.argument("sources", metavar="SOURCE...", type=PATH, nargs=-1, required=True)
+@click.option("--into", type=PATH, required=True, help="Working folder, or cache, to copy into; made if need be.")
 def merge(sources: Sequence[Path], into: Path) -> None:
     """Copy what other caches have and one has not.
 
@@ -212,7 +203,7 @@ def gc(
 )
 @_takes_a_cache
 @click.option(
-    "--output", "-o", type=_PATH, required=True, help="*.npz, *.parquet, or a folder of Parquet files to write."
+    "--output", "-o", type=PATH, required=True, help="*.npz, *.parquet, or a folder of Parquet files to write."
 )
 @click.option(
     "--encoder", "-e", help="Encoder whose embeddings are meant, where there are several: its name or its card."

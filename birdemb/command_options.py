@@ -13,7 +13,18 @@ from birdemb.durations import parse_duration
 from birdemb.errors import InputError
 from birdemb.offline import OFFLINE_VARIABLE, forbid_network
 
-__all__ = ["DURATION", "PATH", "TEXT_PATH", "encoding", "labelling", "offline", "read_columns", "shared", "weights"]
+__all__ = [
+    "DURATION",
+    "PATH",
+    "TEXT_PATH",
+    "encoding",
+    "labelling",
+    "offline",
+    "read_columns",
+    "shared",
+    "weights",
+    "workspace",
+]
 
 PATH = click.Path(path_type=Path)
 TEXT_PATH = click.Path()
@@ -34,20 +45,25 @@ DURATION = _Duration()
 """Gives seconds."""
 
 
+def workspace(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give the option for the working folder, with what it is good for in a command."""
+    return click.option(
+        "--workspace",
+        type=PATH,
+        default=DEFAULT_WORKSPACE,
+        envvar="BIRDEMB_WORKSPACE",
+        show_default=True,
+        help=text,
+    )
+
+
 def shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that several commands have."""
     for option in (
         click.option(
             "--jobs", "-j", default=-1, show_default="all cores", help="Processes that work at the same time."
         ),
-        click.option(
-            "--workspace",
-            type=PATH,
-            default=DEFAULT_WORKSPACE,
-            envvar="BIRDEMB_WORKSPACE",
-            show_default=True,
-            help="Working folder: cache, bundles, lists of what was skipped.",
-        ),
+        workspace("Working folder: cache, bundles, lists of what was skipped."),
     ):
         command = option(command)
     return command

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from birdemb.command_options import PATH, offline, weights
-from birdemb.defaults import DEFAULT_WORKSPACE
+from birdemb.command_options import PATH, offline, weights, workspace
 
 __all__ = ["export"]
 
@@ -20,14 +19,7 @@ __all__ = ["export"]
 @click.option("--onnx", "output", metavar="FILE", type=PATH, required=True, help="ONNX graph to write.")
 @click.option("--heads-only", is_flag=True, help="Leave the encoder out: embeddings in, probabilities out.")
 @weights
-@click.option(
-    "--workspace",
-    type=PATH,
-    default=DEFAULT_WORKSPACE,
-    envvar="BIRDEMB_WORKSPACE",
-    show_default=True,
-    help="Working folder, which knows where cards of your own lie.",
-)
+@workspace("Working folder, which knows where cards of your own lie.")
 @offline
 def export(model: Path, output: Path, heads_only: bool, weights: str | None, workspace: Path) -> None:
     """Write the bundle MODEL as one ONNX graph.

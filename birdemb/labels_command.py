@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from birdemb.command_options import PATH, labelling, read_columns
+from birdemb.command_options import PATH, labelling, read_columns, workspace
 from birdemb.command_output import count, end, hours, printable, some
-from birdemb.defaults import DEFAULT_WORKSPACE
 
 if TYPE_CHECKING:
     from birdemb.label_checking import LabelCheck
@@ -38,14 +37,7 @@ def labels() -> None:
 @click.option("--window", type=float, help="Length of a window in seconds.  [default: as embedded, else 5]")
 @click.option("--hop", type=float, help="Seconds from one window's start to the next's.")
 @labelling
-@click.option(
-    "--workspace",
-    type=PATH,
-    default=DEFAULT_WORKSPACE,
-    envvar="BIRDEMB_WORKSPACE",
-    show_default=True,
-    help="Working folder.",
-)
+@workspace("Working folder.")
 def check(path: str | None, classes: bool, workspace: Path, **settings: Any) -> None:  # noqa: ANN401
     """Show which labels were found for the recordings in PATH, and what becomes of them.
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from birdemb.command_options import PATH, offline, weights
+from birdemb.command_options import PATH, offline, weights, workspace
 from birdemb.command_output import count
-from birdemb.defaults import DEFAULT_WORKSPACE
 
 __all__ = ["pack"]
 
@@ -38,14 +37,7 @@ __all__ = ["pack"]
     help="Versions of what birdemb requires: those that are installed here, or the newest.",
 )
 @weights
-@click.option(
-    "--workspace",
-    type=PATH,
-    default=DEFAULT_WORKSPACE,
-    envvar="BIRDEMB_WORKSPACE",
-    show_default=True,
-    help="Working folder, which knows where cards of your own lie.",
-)
+@workspace("Working folder, which knows where cards of your own lie.")
 @click.option("--force", is_flag=True, help="Replace an older kit.")
 @offline
 def pack(model: Path, output: Path, **settings: Any) -> None:  # noqa: ANN401 - each option's own type

@@ -249,7 +249,8 @@ def predict_labelled(
     labels = find_scored(expected, bundle.labels, truth)
     listing, prediction = predict_soundscapes(bundle, path, place, jobs=jobs)
     stems = _name_soundscapes(expected)
-    skipped = tuple(entry for entry in listing.skipped if name_soundscape(entry.recording) in set(stems))
+    wanted = set(stems)
+    skipped = tuple(entry for entry in listing.skipped if name_soundscape(entry.recording) in wanted)
     if skipped:
         heard = ~stems.isin({name_soundscape(entry.recording) for entry in skipped})
         expected = expected[heard].reset_index(drop=True)

@@ -40,7 +40,21 @@ def add_frames(graph: GraphBuilder, windows: str, window: int, starts: Sequence[
 
 
 def add_cut(graph: GraphBuilder, rows: str, start: int, length: int) -> str:
-    """Add what cuts a piece out of each row; gives its name, shape (n, length)."""
+    """Add what cuts a piece out of each row.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+    rows : str
+        Shape (n, samples), float32.
+    start, length : int
+        In samples.
+
+    Returns
+    -------
+    str
+        Name of the pieces, shape (n, length), float32.
+    """
     bounds = (graph.add_integers(value) for value in (start, start + length, 1))
     return graph.add("Slice", rows, *bounds)
 

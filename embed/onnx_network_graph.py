@@ -32,6 +32,29 @@ def add_network(
 
     Of the file's graph there is only what leads to what is asked for. Where the network hears one frame at a time, or
     a number of its own, so does it in the graph, in a loop.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+    encoder : OpenVinoEncoder
+        In float32.
+    waveform : str
+        Name of the windows in the graph, shape (n, window_samples), float32: mono samples at the card's rate, full
+        scale 1.
+    logits : bool
+        Whether the logits of the encoder's own classes are wanted, too.
+
+    Returns
+    -------
+    embeddings : str
+        Name of the embeddings, shape (n, dim), float32.
+    logits : str or None
+        Name of the logits, shape (n, own classes), float32; None where they are not wanted.
+
+    Raises
+    ------
+    InputError
+        If the network is no ONNX file, disagrees with its card, or cannot be brought to the graph's opset.
     """
     card, tensors = encoder.card, encoder.tensors
     encoder.prepare()  # first, as it refuses what disagrees with the card
