@@ -133,12 +133,40 @@ class GraphBuilder:
         str
             Name of its output.
         """
-        output = f"{operation.lower()}_{len(self._nodes)}"
+        (output,) = self.add_several(operation, 1, *inputs, domain=domain, **attributes)
+        return output
+
+    def add_several(
+        self,
+        operation: str,
+        count: int,
+        *inputs: str,
+        domain: str = "",
+        **attributes: Any,  # noqa: ANN401 - as of `add`
+    ) -> list[str]:
+        """Add a node with several outputs.
+
+        Parameters
+        ----------
+        operation : str
+            As ONNX names it.
+        count : int
+            How many outputs it has.
+        *inputs, domain, **attributes
+            As of `add`.
+
+        Returns
+        -------
+        list of str
+            Names of its outputs, in ONNX's order.
+        """
+        name = f"{operation.lower()}_{len(self._nodes)}"
+        outputs = [name, *(f"{name}_{number}" for number in range(1, count))]
         self._uses_trees |= domain == ML_DOMAIN
         self._nodes.append(
-            self._helper.make_node(operation, list(inputs), [output], name=output, domain=domain, **attributes)
+            self._helper.make_node(operation, list(inputs), outputs, name=name, domain=domain, **attributes)
         )
-        return output
+        return outputs
 
     def add_model(self, model: onnx.ModelProto, value: str, *, one_by_one: bool = False) -> list[str]:
         """Add a model with one input, the only one that can be added: its opset holds for the whole graph.

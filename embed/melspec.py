@@ -15,7 +15,25 @@ from numpy.typing import NDArray
 
 from birdemb.embed.encoder import Encoder
 
-__all__ = ["MelspecEncoder", "compute_log_mel", "compute_mfcc"]
+__all__ = [
+    "BANDS",
+    "DIFFERENCE_FRAMES",
+    "DIFFERENCE_ORDERS",
+    "FLOOR",
+    "HOP",
+    "MODULATION_FLOOR",
+    "MODULATION_GROUPS",
+    "N_FFT",
+    "PERCENTILES",
+    "MelspecEncoder",
+    "compute_cepstra",
+    "compute_differences",
+    "compute_log_mel",
+    "compute_mfcc",
+    "make_mel_filters",
+    "make_window",
+    "select_rates",
+]
 
 N_FFT = 2048
 HOP = 512
@@ -23,11 +41,14 @@ BANDS = 128
 LOWEST_HZ = 50.0
 HIGHEST_HZ = 14_000.0
 COEFFICIENTS = 20
-_FLOOR = 1e-10  # librosa's `amin`: -100 dB
-_PERCENTILES = (10, 50, 90)
+DIFFERENCE_FRAMES = 9
+DIFFERENCE_ORDERS = (1, 2)
+FLOOR = 1e-10  # librosa's `amin`: -100 dB
+PERCENTILES = (10, 50, 90)
 # Own choice, in octave-like steps: phrases, notes, trills, buzzes.
 _MODULATION_HZ = ((0.4, 2.0), (2.0, 6.0), (6.0, 14.0), (14.0, 30.0))
-_MODULATION_GROUPS = 16
+MODULATION_GROUPS = 16
+MODULATION_FLOOR = 1e-6  # -60 dB
 _AT_ONCE = 8  # windows: keeps the temporary arrays within a processor's cache and memory
 
 
@@ -51,7 +72,7 @@ class MelspecEncoder(Encoder):
         rate = self.card.sample_rate
         log_mel = compute_log_mel(windows, rate)
         cepstra = compute_mfcc(log_mel)
-        percentiles = np.percentile(log_mel, _PERCENTILES, axis=2)
+        percentiles = np.percentile(log_mel, PERCENTILES, axis=2)
         return np.concatenate(
             [
                 log_mel.mean(axis=2),
@@ -84,9 +105,9 @@ def compute_log_mel(windows: NDArray[np.float32], sample_rate: int) -> NDArray[n
     """
     padded = np.pad(windows, ((0, 0), (N_FFT // 2, N_FFT // 2)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT, axis=1)[:, ::HOP]
-    spectrum = scipy.fft.rfft(frames * _hann(), axis=2)
+    spectrum = scipy.fft.rfft(frames * make_window(), axis=2)
     power = spectrum.real**2 + spectrum.imag**2
-    mel = np.maximum(power @ make_mel_filters(sample_rate).T, _FLOOR)
+    mel = np.maximum(power @ make_mel_filters(sample_rate).T, FLOOR)
     return np.ascontiguousarray(10.0 * np.log10(mel).transpose(0, 2, 1))
 
 
@@ -104,15 +125,49 @@ def compute_mfcc(log_mel: NDArray[np.float64]) -> NDArray[np.float64]:
         20 coefficients (orthonormal DCT-II over the bands), then their first, then their second differences over time
         (Savitzky-Golay, 9 frames).
     """
-    cepstra = scipy.fft.dct(log_mel, axis=1, norm="ortho")[:, :COEFFICIENTS]
-    differences = [
-        scipy.signal.savgol_filter(cepstra, 9, polyorder=order, deriv=order, axis=2, mode="interp") for order in (1, 2)
-    ]
-    return np.concatenate([cepstra, *differences], axis=1)
+    cepstra = compute_cepstra(log_mel)
+    return np.concatenate([cepstra, *(compute_differences(cepstra, order) for order in DIFFERENCE_ORDERS)], axis=1)
+
+
+def compute_cepstra(log_mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute cepstral coefficients, as librosa's ``mfcc``: the first 20 of an orthonormal DCT-II over the bands.
+
+    Parameters
+    ----------
+    log_mel : ndarray of shape (n, bands, frames), float64
+        In dB.
+
+    Returns
+    -------
+    ndarray of shape (n, 20, frames), float64
+    """
+    cepstra: NDArray[np.float64] = scipy.fft.dct(log_mel, axis=1, norm="ortho")[:, :COEFFICIENTS]
+    return cepstra
+
+
+def compute_differences(cepstra: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """Compute differences over time, as librosa's ``delta``: Savitzky and Golay's, over 9 frames.
+
+    Parameters
+    ----------
+    cepstra : ndarray of shape (n, coefficients, frames), float64
+    order : int
+        1 for first differences, 2 for second ones.
+
+    Returns
+    -------
+    ndarray of shape (n, coefficients, frames), float64
+        Those of the first and the last four frames are of the polynomials through the first and the last nine.
+    """
+    differences: NDArray[np.float64] = scipy.signal.savgol_filter(
+        cepstra, DIFFERENCE_FRAMES, polyorder=order, deriv=order, axis=2, mode="interp"
+    )
+    return differences
 
 
 @cache
-def _hann() -> NDArray[np.float32]:
+def make_window() -> NDArray[np.float32]:
+    """Make a periodic Hann window of 2,048 samples."""
     return scipy.signal.get_window("hann", N_FFT, fftbins=True).astype(np.float32)
 
 
@@ -174,9 +229,25 @@ def _measure_modulation(log_mel: NDArray[np.float64], frames_per_second: float) 
         Power of the modulation in each group and range of rates, in dB.
     """
     count, bands, frames = log_mel.shape
-    groups = log_mel.reshape(count, _MODULATION_GROUPS, bands // _MODULATION_GROUPS, frames).mean(axis=2)
+    groups = log_mel.reshape(count, MODULATION_GROUPS, bands // MODULATION_GROUPS, frames).mean(axis=2)
     centred = groups - groups.mean(axis=2, keepdims=True)
     power = np.abs(scipy.fft.rfft(centred, axis=2) / frames) ** 2
+    energies = [power[:, :, chosen].sum(axis=2) for chosen in select_rates(frames, frames_per_second)]
+    return 10.0 * np.log10(np.stack(energies, axis=2) + MODULATION_FLOOR).reshape(count, -1)
+
+
+def select_rates(frames: int, frames_per_second: float) -> NDArray[np.bool_]:
+    """Select the frequencies of a Fourier transform over time that belong to each of the four ranges of rates.
+
+    Parameters
+    ----------
+    frames : int
+        How many are transformed.
+    frames_per_second : float
+
+    Returns
+    -------
+    ndarray of shape (4, 1 + frames // 2), bool
+    """
     rates = np.fft.rfftfreq(frames, 1 / frames_per_second)
-    energies = [power[:, :, (low <= rates) & (rates < high)].sum(axis=2) for low, high in _MODULATION_HZ]
-    return 10.0 * np.log10(np.stack(energies, axis=2) + 1e-6).reshape(count, -1)
+    return np.stack([(low <= rates) & (rates < high) for low, high in _MODULATION_HZ])

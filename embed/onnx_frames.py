@@ -39,23 +39,24 @@ def add_frames(graph: GraphBuilder, windows: str, window: int, starts: Sequence[
     return graph.add("Reshape", side_by_side, graph.add_integers(-1, frame))
 
 
-def add_cut(graph: GraphBuilder, rows: str, start: int, length: int) -> str:
+def add_cut(graph: GraphBuilder, rows: str, start: int, length: int, axis: int = 1) -> str:
     """Add what cuts a piece out of each row.
 
     Parameters
     ----------
     graph : GraphBuilder
     rows : str
-        Shape (n, samples), float32.
+        Shape (n, samples), float32; or another one, with what is cut along `axis`.
     start, length : int
         In samples.
+    axis : int
 
     Returns
     -------
     str
         Name of the pieces, shape (n, length), float32.
     """
-    bounds = (graph.add_integers(value) for value in (start, start + length, 1))
+    bounds = (graph.add_integers(value) for value in (start, start + length, axis))
     return graph.add("Slice", rows, *bounds)
 
 

@@ -9,12 +9,22 @@ import scipy.fft
 import scipy.signal
 from numpy.typing import NDArray
 
-__all__ = ["HIGHEST", "HOP", "LOWEST", "MEL_BANDS", "SAMPLE_RATE", "WINDOW", "make_log_mels"]
+__all__ = [
+    "HIGHEST",
+    "HOP",
+    "LOWEST",
+    "MEL_BANDS",
+    "SAMPLE_RATE",
+    "SMALLEST_POWER",
+    "WINDOW",
+    "make_log_mels",
+    "make_window",
+]
 
 SAMPLE_RATE = 32_000  # Hz
 WINDOW, HOP = 1024, 320  # samples
 MEL_BANDS, LOWEST, HIGHEST = 64, 50, 14_000  # the last two in Hz
-_SMALLEST_POWER = 1e-10
+SMALLEST_POWER = 1e-10
 
 
 def make_log_mels(frames: NDArray[np.float32], filters: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -37,13 +47,14 @@ def make_log_mels(frames: NDArray[np.float32], filters: NDArray[np.float32]) -> 
     """
     padded = np.pad(frames, ((0, 0), (WINDOW // 2, WINDOW // 2)), mode="reflect")
     steps = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=1)[:, ::HOP]
-    spectra = scipy.fft.rfft(steps * _make_window(), overwrite_x=True)
+    spectra = scipy.fft.rfft(steps * make_window(), overwrite_x=True)
     power = spectra.real**2 + spectra.imag**2
-    mels: NDArray[np.float32] = 10 * np.log10(np.maximum(power @ filters, np.float32(_SMALLEST_POWER)))
+    mels: NDArray[np.float32] = 10 * np.log10(np.maximum(power @ filters, np.float32(SMALLEST_POWER)))
     return mels[:, None]
 
 
 @lru_cache(maxsize=1)
-def _make_window() -> NDArray[np.float32]:
+def make_window() -> NDArray[np.float32]:
+    """Make a periodic Hann window of 1,024 samples."""
     window: NDArray[np.float32] = scipy.signal.get_window("hann", WINDOW).astype(np.float32)
     return window
