@@ -24,10 +24,11 @@ __all__ = ["export"]
 def export(model: Path, output: Path, heads_only: bool, weights: str | None, workspace: Path) -> None:
     """Write the bundle MODEL as one ONNX graph.
 
-    Encoders that can be in it are birdnet-2.4 and those whose network is an ONNX file, as BirdNET 3.0, conversions of
-    Perch 2, and your own. Samples of a window go in, at the encoder's sample rate, and probabilities of the classes
-    come out; any number of windows at once. The graph is compared with birdemb's own results before it is written. Its
-    metadata name the classes, the window, the sample rate and the encoder's identity.
+    Encoders that can be in it are melspec, birdnet-2.4, PANNs, and those whose network is an ONNX file, as BirdNET 3.0,
+    conversions of Perch 2, and your own, or a TorchScript file. Samples of a window go in, at the encoder's sample
+    rate, and probabilities of the classes come out; any number of windows at once. The graph is compared with birdemb's
+    own results before it is written. Its metadata name the classes, the window, the sample rate and the encoder's
+    identity.
     """
     from birdemb.onnx_export import export_onnx
 

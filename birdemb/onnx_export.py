@@ -15,7 +15,7 @@ from birdemb.classify.onnx_ensemble import HeardNames, add_ensemble
 from birdemb.defaults import DEFAULT_WORKSPACE
 from birdemb.embed.catalogue import find_card
 from birdemb.embed.encoder import Encoder, load_encoder
-from birdemb.embed.onnx_graph import add_encoder
+from birdemb.embed.onnx_graph import add_encoder, require_graph
 from birdemb.errors import InputError
 from birdemb.identity import refuse_other_identity
 from birdemb.onnx_building import GraphBuilder, import_optional
@@ -26,9 +26,6 @@ from birdemb.workspace import Workspace
 __all__ = ["ExportReport", "export_onnx"]
 
 SUFFIX = ".onnx"
-_EXPORTED_KIND = "openvino"
-"""Of the networks that cards describe, those that may be ONNX files."""
-
 _LARGEST_FILE = 2**31 - 1  # bytes, of a message of Protocol Buffers
 
 
@@ -157,12 +154,8 @@ def _load_encoder(bundle: Bundle, place: Workspace, weights: str | Path | None) 
         )
     (identity,) = bundle.identities
     name, precision = str(identity["encoder"]), identity.get("precision", "f32")
-    if identity.get("kind", _EXPORTED_KIND) != _EXPORTED_KIND:  # told before its weights are looked for
-        raise InputError(
-            f"The encoder {name} cannot be exported to ONNX: its network is of the kind {identity['kind']}; expected "
-            "birdnet-2.4, or one whose network is an ONNX file, which some are to be had as: `birdemb encoders` lists "
-            "them. Export the heads alone with --heads-only."
-        )
+    if "kind" in identity:  # told before its weights are looked for
+        require_graph(name, str(identity["kind"]))
     if precision != "f32":
         raise InputError(
             f"The bundle was fitted on embeddings in {precision}; an encoder is exported in f32, whose embeddings "

@@ -50,7 +50,8 @@ def _hear(graph: GraphBuilder, encoder: BirdNetEncoder, waveform: str, seconds: 
     samples = round(seconds * rate)
     network = read_network(_weights_of(encoder), samples, encoder.card.network_dim)
     frames = add_frames(graph, waveform, encoder.window_samples, [round(start * rate) for start in starts], samples)
-    return translate_model(network.trunk, graph, {_parameter(network.trunk, 0): _look(graph, network, frames)})
+    (rows,) = translate_model(network.trunk, graph, {_parameter(network.trunk, 0): _look(graph, network, frames)})
+    return rows
 
 
 def _parameter(model: ov.Model, index: int) -> str:
@@ -65,7 +66,8 @@ def _look(graph: GraphBuilder, network: Network, frames: str) -> str:
     for index, branch in enumerate(network.branches):
         (product,) = network.front_end.inputs[index].get_target_inputs()
         known[product.get_node().get_name()] = _multiply_short_frames(graph, scaled, branch, network.steps)
-    return translate_model(network.front_end, graph, known)
+    (looks,) = translate_model(network.front_end, graph, known)
+    return looks
 
 
 def _scale(graph: GraphBuilder, frames: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ Only what the encoders' networks are made of is known here; anything else is ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from birdemb.onnx_building import GraphBuilder
 __all__ = ["translate_model"]
 
 
-def translate_model(model: ov.Model, graph: GraphBuilder, known: Mapping[str, str]) -> str:
-    """Add a model with one output to a graph.
+def translate_model(
+    model: ov.Model, graph: GraphBuilder, known: Mapping[str, str], outputs: Sequence[int] = (0,)
+) -> list[str]:
+    """Add a model to a graph.
 
     Sizes that are open in the model stay open in the graph. A reshape takes its shape from what OpenVINO knows of
     its output, so that the nodes that compute shapes have no counterpart.
@@ -30,30 +32,32 @@ def translate_model(model: ov.Model, graph: GraphBuilder, known: Mapping[str, st
     graph : GraphBuilder
     known : mapping of str to str
         Values that are in the graph already, by the unique names (`get_name`) of the nodes that give them: all
-        parameters that the output depends on, or what lies between them and it.
+        parameters that the outputs depend on, or what lies between them and these.
+    outputs : sequence of int
+        Which of the model's outputs are wanted. What leads to none of them is left out.
 
     Returns
     -------
-    str
-        Name of the output.
+    list of str
+        Their names.
 
     Raises
     ------
     InputError
         If the model has an operation that has no translation here.
     """
-    result = model.get_results()[0].input_value(0).get_node()
-    names, needed = dict(known), _find_needed(result, known)
+    results = [model.get_results()[output].input_value(0).get_node() for output in outputs]
+    names, needed = dict(known), _find_needed(results, known)
     for node in model.get_ordered_ops():
         if node.get_name() in needed:
             names[node.get_name()] = _translate(node, graph, names)
-    return names[result.get_name()]
+    return [names[result.get_name()] for result in results]
 
 
-def _find_needed(result: ov.Node, known: Mapping[str, str]) -> set[str]:
-    """List the nodes that have to be translated for a result."""
+def _find_needed(results: Sequence[ov.Node], known: Mapping[str, str]) -> set[str]:
+    """List the nodes that have to be translated for results."""
     needed: set[str] = set()
-    waiting = [result]
+    waiting = list(results)
     while waiting:
         node = waiting.pop()
         if node.get_name() in needed or node.get_name() in known:
@@ -170,9 +174,14 @@ def _reshape(node: ov.Node, graph: GraphBuilder, inputs: list[str]) -> str:
     return graph.add("Reshape", inputs[0], graph.add_integers(*sizes))
 
 
-def _mean(node: ov.Node, graph: GraphBuilder, inputs: list[str]) -> str:
+def _reduce(node: ov.Node, graph: GraphBuilder, inputs: list[str]) -> str:
     axes = [int(axis) for axis in _constant_input(node, 1).ravel()]
-    return graph.add("ReduceMean", inputs[0], axes=axes, keepdims=int(node.get_attributes()["keep_dims"]))
+    return graph.add(node.get_type_name(), inputs[0], axes=axes, keepdims=int(node.get_attributes()["keep_dims"]))
+
+
+def _clip(node: ov.Node, graph: GraphBuilder, inputs: list[str]) -> str:
+    limits = [graph.add_number(node.get_attributes()[key]) for key in ("min", "max")]
+    return graph.add("Clip", inputs[0], *limits)
 
 
 def _transpose(node: ov.Node, graph: GraphBuilder, inputs: list[str]) -> str:
@@ -203,18 +212,21 @@ _SAME_NAMES = {
 
 _TRANSLATIONS: dict[str, Callable[[ov.Node, GraphBuilder, list[str]], str]] = {
     "AvgPool": _pool,
+    "Clamp": _clip,
     "Concat": _concatenate,
     "Convolution": _convolve,
     "GroupConvolution": _convolve,
     "MatMul": _multiply_matrices,
     "MaxPool": _pool,
     "Pad": _pad,
-    "ReduceMean": _mean,
+    "ReduceMax": _reduce,
+    "ReduceMean": _reduce,
     "Reshape": _reshape,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
 
 _READS_ONE_INPUT = {
-    "AvgPool", "Convolution", "GroupConvolution", "MaxPool", "Pad", "ReduceMean", "Reshape", "Transpose", "Unsqueeze",
+    "AvgPool", "Convolution", "GroupConvolution", "MaxPool", "Pad", "ReduceMax", "ReduceMean", "Reshape", "Transpose",
+    "Unsqueeze",
 }  # fmt: skip

@@ -98,12 +98,12 @@ class PannsEncoder(NetworkEncoder):
     def read_trunk(self) -> Trunk:
         """As of every encoder: all that stands behind the spectrograms."""
         return Trunk(
-            model=self._model,
+            model=self.model,
             core=ov.Core(),
             seconds=self.frame_samples / self.card.sample_rate,
             samples=self.frame_samples,
             look=self._look,
-            embedding=find_output(self._model, self.tensors.embedding, self.card),
+            embedding=find_output(self.model, self.tensors.embedding, self.card),
             pool=self._pool,
             at_once=self.frames_at_once,
         )
@@ -113,16 +113,18 @@ class PannsEncoder(NetworkEncoder):
         levelled = set_level(frames, self.card.level, self.card.level_peak)
         starts = range(0, len(levelled), self.frames_at_once)
         return np.concatenate(
-            [make_log_mels(levelled[first : first + self.frames_at_once], self._filters) for first in starts]
+            [make_log_mels(levelled[first : first + self.frames_at_once], self.filters) for first in starts]
         )
 
     @cached_property
-    def _filters(self) -> NDArray[np.float32]:
+    def filters(self) -> NDArray[np.float32]:
+        """Weights of the frequencies in each mel band, shape (513, 64)."""
         filters: NDArray[np.float32] = np.load(self.weights_path / FILTERS_FILE, allow_pickle=False)
         return filters
 
     @cached_property
-    def _model(self) -> ov.Model:
+    def model(self) -> ov.Model:
+        """All that stands behind the spectrograms, for frames of this length."""
         if self.quantized is not None:
             model = self.quantized.read(ov.Core())
         else:
@@ -138,19 +140,20 @@ class PannsEncoder(NetworkEncoder):
 
     @cached_property
     def _request(self) -> ov.InferRequest:
-        return compile_model(self._model, self.arithmetic).create_infer_request()
+        return compile_model(self.model, self.arithmetic).create_infer_request()
 
     @cached_property
-    def _outputs(self) -> list[int]:
+    def outputs(self) -> list[int]:
+        """Numbers of the outputs that the card names: of the embedding, and of the logits where they are wanted."""
         names = [self.tensors.embedding, *([self.tensors.logits] if self.logits_width else [])]
-        return [find_output(self._model, name, self.card) for name in names]
+        return [find_output(self.model, name, self.card) for name in names]
 
     def _run(self, frames: NDArray[np.float32]) -> Heard:
-        mels = make_log_mels(frames, self._filters)  # named, as a tensor that shares memory does not keep it alive
+        mels = make_log_mels(frames, self.filters)  # named, as a tensor that shares memory does not keep it alive
         self._request.set_input_tensor(0, ov.Tensor(mels, shared_memory=True))
         self._request.infer()
         # Copied, as OpenVINO reuses the memory of its results.
-        found = [self._request.get_output_tensor(index).data.astype(np.float32, copy=True) for index in self._outputs]
+        found = [self._request.get_output_tensor(index).data.astype(np.float32, copy=True) for index in self.outputs]
         return Heard(found[0], found[1] if len(found) > 1 else None)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from birdemb.embed.network_encoder import Heard, NetworkEncoder
 from birdemb.errors import InputError, MissingDependencyError
 
-__all__ = ["TorchScriptEncoder"]
+__all__ = ["TorchScriptEncoder", "reason_of"]
 
 
 class TorchScriptEncoder(NetworkEncoder):
@@ -37,7 +37,16 @@ class TorchScriptEncoder(NetworkEncoder):
         return torch
 
     @cached_property
-    def _module(self) -> Any:  # noqa: ANN401 - of an optional package
+    def module(self) -> Any:  # noqa: ANN401 - of an optional package
+        """The network, a `torch.jit.ScriptModule`.
+
+        Raises
+        ------
+        MissingDependencyError
+            If torch is not installed.
+        InputError
+            If the file is no TorchScript file, or PyTorch cannot read it.
+        """
         torch = self._torch
         self._require_torchscript()
         try:
@@ -48,7 +57,7 @@ class TorchScriptEncoder(NetworkEncoder):
         except (RuntimeError, ValueError) as error:  # what PyTorch raises
             raise InputError(
                 f"PyTorch {torch.__version__} cannot read {self.weights_path}, the weights of {self.card.name}: "
-                f"{_reason_of(error)}. Write it again with torch.jit.save."
+                f"{reason_of(error)}. Write it again with torch.jit.save."
             ) from error
 
     def _require_torchscript(self) -> None:
@@ -71,7 +80,7 @@ class TorchScriptEncoder(NetworkEncoder):
     def _run(self, frames: NDArray[np.float32]) -> Heard:
         torch, layout = self._torch, self.tensors.layout
         given = frames[0] if layout == "single" else frames[:, None] if layout == "channel" else frames
-        module = self._module
+        module = self.module
         with _one_thread(torch), torch.inference_mode():
             try:
                 result = module(torch.from_numpy(np.array(given)))  # a copy: a network may write into its input
@@ -79,16 +88,23 @@ class TorchScriptEncoder(NetworkEncoder):
                 raise InputError(
                     f'The network of {self.card.name} cannot hear input of shape {given.shape}: layout "{layout}", '
                     f"{self.frame_samples / self.card.sample_rate:g} s at {self.card.sample_rate:,} Hz "
-                    f"({_reason_of(error)}). Correct tensors.layout, frame_seconds or sample_rate in its card, or set "
+                    f"({reason_of(error)}). Correct tensors.layout, frame_seconds or sample_rate in its card, or set "
                     "tensors.at_once = 1, where it was traced with one frame."
                 ) from error
             names = [self.tensors.embedding, *([self.tensors.logits] if self.logits_width else [])]
-            found = [self._find_output(result, name).float().numpy().copy() for name in names]
+            found = [self.find_output(result, name).float().numpy().copy() for name in names]
         if layout == "single":
             found = [output[None] for output in found]
         return Heard(found[0], found[1] if len(found) > 1 else None)
 
-    def _find_output(self, result: Any, name: str) -> Any:  # noqa: ANN401 - tensors of an optional package
+    def find_output(self, result: Any, name: str) -> Any:  # noqa: ANN401 - tensors of an optional package
+        """Find a tensor in what the network gives by what a card calls it.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
         members: Mapping[str, Any]
         if isinstance(result, Mapping):
             members = {str(key): value for key, value in result.items()}
@@ -121,7 +137,7 @@ def _one_thread(torch: Any) -> Iterator[None]:  # noqa: ANN401 - an optional pac
         torch.set_num_threads(before)
 
 
-def _reason_of(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Give what is of use to people in a message of PyTorch's: its last line."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     return lines[-1].strip(" .") if lines else type(error).__name__

@@ -167,15 +167,6 @@ def test_encoder_that_is_not_the_bundle_s_is_refused(birdnet, birdnet_weights, t
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_encoder_that_has_no_network_is_refused(tmp_path):
-    encoder = load_encoder("melspec")
-    bundle = make_bundle(make_ensemble(dim=encoder.card.dim), identity_of(encoder))
-    model = write(bundle, tmp_path / "m.birdemb")
-    with pytest.raises(InputError, match=r"melspec cannot be exported.*--heads-only"):
-        export_onnx(model, tmp_path / "m.onnx")
-    export_onnx(model, tmp_path / "m.onnx", heads_only=True)
-
-
 def test_several_encoders_in_one_graph_are_refused(tmp_path):
     bundle = make_bundle(make_ensemble(("lr", "lr"), (None, None), encoders=[0, 1]))
     with pytest.raises(InputError, match=r"fake-0 and fake-1; one graph holds one encoder.*--heads-only"):

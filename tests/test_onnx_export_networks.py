@@ -5,19 +5,16 @@ import pytest
 from card_files import own_card
 from click.testing import CliRunner
 from encoder_models import build
-from onnx_bundles import CLASSES, identity_of, make_bundle, make_ensemble, start, write
+from onnx_bundles import CLASSES, fit, make_bundle, make_ensemble, make_windows, run_export, start, write
 from onnx_graphs import start_bytes
 from onnx_networks import Network
 
-from birdemb.classify.ensemble import Ensemble, Heard
-from birdemb.classify.prior import Prior
+from birdemb.classify.ensemble import Heard
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.frames import cut_frames, set_level
 from birdemb.errors import InputError
 from birdemb.export_command import export
 from birdemb.onnx_building import GraphBuilder
-from birdemb.onnx_export import export_onnx
-from birdemb.workspace import Workspace
 
 NETWORK = Network.random(dim=12)
 
@@ -25,31 +22,6 @@ NETWORK = Network.random(dim=12)
 def describe(folder, file="own.onnx", **changes):
     """Write a card about the network."""
     return own_card(folder, file, dim=12, **changes)
-
-
-def fit(chosen, tmp_path, *, heads=("lr",), kept_logits=False, dtype="float16", **changes):
-    """Write the bundle of an encoder, and note where its card lies; gives both."""
-    encoder = load_encoder(str(chosen), logits=kept_logits)
-    priors = (Prior.from_logits(np.array([3, -1, 0, 4, -1]), 9),) if kept_logits else (None,)
-    ensemble = make_ensemble(heads, priors, dim=encoder.card.dim)
-    if kept_logits:
-        indices = np.array([encoder.own_logits - 1, -1, 3, 0, -1])
-        ensemble = Ensemble(ensemble.members, (Prior.from_logits(indices, encoder.own_logits),), ensemble.blend)
-    bundle = make_bundle(ensemble, identity_of(encoder, dtype=dtype, **changes))
-    write(bundle, tmp_path / "m.birdemb")
-    Workspace(tmp_path).remember_card("own", chosen)
-    return encoder, bundle
-
-
-def run_export(tmp_path, **settings):
-    return export_onnx(tmp_path / "m.birdemb", tmp_path / "m.onnx", workspace=tmp_path, **settings)
-
-
-def make_windows(encoder, n=3):
-    rng = np.random.default_rng(5)
-    windows = rng.normal(0.1, 0.1, (n, encoder.window_samples)).astype(np.float32)
-    windows[1, len(windows[1]) // 2 :] = 0
-    return windows
 
 
 def hear_in_onnx_runtime(encoder, windows):
@@ -181,7 +153,7 @@ def test_other_card_is_refused(tmp_path, changes):
         run_export(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["panns", "savedmodel", "tflite", "torchscript"])
+@pytest.mark.parametrize("kind", ["savedmodel", "tflite"])
 def test_network_of_another_kind_is_refused_before_its_weights_are_looked_for(tmp_path, kind):
     identity = {"encoder": "nowhere", "kind": kind, "dim": 24, "window": 5.0, "hop": 5.0}
     write(make_bundle(make_ensemble(), identity), tmp_path / "m.birdemb")
