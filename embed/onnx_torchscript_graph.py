@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -64,7 +66,7 @@ def _export(encoder: TorchScriptEncoder, *, logits: bool) -> onnx.ModelProto:
     example = torch.zeros(*shape, encoder.frame_samples)
     written = BytesIO()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _no_dump():
             # PyTorch means to give TorchScript up some day, and this exporter, the only one that reads it, too.
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(Chosen().eval(), example, check_trace=False)
@@ -80,9 +82,32 @@ def _export(encoder: TorchScriptEncoder, *, logits: bool) -> onnx.ModelProto:
             )
     except RuntimeError as error:  # what PyTorch raises
         raise InputError(
-            f"PyTorch {torch.__version__} cannot write the network of {encoder.card.name} as ONNX: {reason_of(error)}. "
-            "Write it again without that operation, where there is another way, or export the heads alone with "
-            "--heads-only."
+            f"PyTorch {torch.__version__} cannot write the network of {encoder.card.name} as ONNX: "
+            f"{_reason_of(error)}. Make the network without that, where there is another way, or export the heads "
+            "alone with --heads-only."
         ) from error
     model: onnx.ModelProto = import_optional("onnx").load_model_from_string(written.getvalue())
     return model
+
+
+@contextmanager
+def _no_dump() -> Iterator[None]:
+    """Keep PyTorch from printing its whole graph where it fails: its option for that is always on (seen in 2.13)."""
+    import torch
+
+    name = "_jit_onnx_log"
+    kept = getattr(torch._C, name, None)
+    if kept is None:
+        yield
+        return
+    setattr(torch._C, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        setattr(torch._C, name, kept)
+
+
+def _reason_of(error: RuntimeError) -> str:
+    """Give what is of use to people in a message of the exporter's: what comes before a description of the graph."""
+    reason, described, _ = str(error).partition("[Caused by")
+    return " ".join(reason.split()) if described else reason_of(error)
