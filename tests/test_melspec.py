@@ -6,6 +6,7 @@ import pytest
 
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.melspec import compute_log_mel, compute_mfcc, make_mel_filters
+from birdemb.errors import InputError
 
 RATE = 32_000
 
@@ -64,3 +65,10 @@ def test_modulation_finds_the_rate_of_a_trill():
     slow, fast = embeddings[:, 640:704].reshape(2, 16, 4)
     assert (slow[:, 1] > fast[:, 1] + 5).all()
     assert (fast[:, 3] > slow[:, 3] + 5).all()
+
+
+def test_the_shortest_window_is_heard_and_a_shorter_one_refused():
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 4096)).astype(np.float32)
+    assert np.isfinite(load_encoder("melspec", window=0.128).encode(noise)).all()
+    with pytest.raises(InputError, match=r"a window of 0.1 s is too short; expected 0.128 s or more"):
+        load_encoder("melspec", window=0.1)
