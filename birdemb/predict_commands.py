@@ -88,7 +88,7 @@ FORMS_OF_WINDOWS = frozenset({"long", "submission", "wide"})
 @click.option(
     "--blend-with", type=PATH, help="Submission of another model, to be blended with by the ranks of each class."
 )
-@click.option("--blend-weight", default=0.5, show_default=True, help="Weight of the other model, between 0 and 1.")
+@click.option("--blend-weight", type=float, help="Weight of the other model, between 0 and 1.  [default: 0.5]")
 @click.option(
     "--postprocess",
     default="auto",

@@ -12,9 +12,62 @@ from birdemb.classify.bundle import Bundle
 from birdemb.classify.checks import check_number
 from birdemb.embed.recordings import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_recordings
 from birdemb.errors import InputError
-from birdemb.tables.forms import Output
+from birdemb.tables.forms import Output, choose_output
 
-__all__ = ["choose_thresholds", "refuse_among_recordings", "refuse_recordings", "refuse_to_overwrite"]
+__all__ = ["choose_outputs", "choose_thresholds", "refuse_among_recordings", "refuse_recordings", "refuse_to_overwrite"]
+
+
+def choose_outputs(
+    output: str | Path,
+    form: str | None,
+    detections: str | Path | None,
+    detections_form: str | None,
+    *,
+    min_confidence: float | None,
+    merge: float | None,
+) -> list[Output]:
+    """Choose the forms of the tables, and make sure that there is one of detections where something is said of these.
+
+    Parameters
+    ----------
+    output : path
+    form : str, optional
+        By default what its suffix says.
+    detections : path, optional
+    detections_form : str, optional
+        By default what its suffix says.
+    min_confidence : float, optional
+        Threshold of every class.
+    merge : float, optional
+        Seconds over which detections are joined.
+
+    Returns
+    -------
+    list of Output
+        The result, and the detections where they are wanted.
+
+    Raises
+    ------
+    InputError
+        If a suffix says nothing, or something is said of detections and no table of them is wanted.
+    """
+    outputs = [choose_output(output, form)]
+    if detections is not None:
+        outputs.append(choose_output(detections, detections_form, detections=True))
+    elif detections_form is not None:
+        raise InputError(
+            f"--detections-format {detections_form} is about the table of --detections, which is not asked for. Give "
+            "that too; the form of the result is --format."
+        )
+    for option, given in (("--min-confidence", min_confidence), ("--merge", merge)):
+        if given is not None and all(one.of_windows for one in outputs):
+            raise InputError(
+                f"{option} {given:g} is about detections, and {outputs[0].path} is to be {outputs[0].form}, a table of "
+                "all windows. Name a table of detections with --detections, or leave it out."
+            )
+    if merge is not None:
+        check_number("The gap over which detections are joined", merge, at_least=0)
+    return outputs
 
 
 def refuse_recordings(*paths: str | Path | None) -> None:

@@ -14,7 +14,6 @@ from birdemb.budget.rows import ExpectedRecording
 from birdemb.budget.time_budget import TimeBudget
 from birdemb.classify.bundle import Bundle
 from birdemb.classify.bundle_file import read_bundle
-from birdemb.classify.checks import check_number
 from birdemb.classify.postprocessing import Postprocessing
 from birdemb.classify.postprocessing.spelling import choose_steps
 from birdemb.defaults import DEFAULT_WORKSPACE
@@ -26,13 +25,13 @@ from birdemb.kit_use import find_bundle, use_models
 from birdemb.listing import Listing, write_skipped
 from birdemb.origin import parse_zone
 from birdemb.postprocess import postprocess as apply_steps
-from birdemb.predict_outputs import choose_thresholds, refuse_recordings, refuse_to_overwrite
+from birdemb.predict_outputs import choose_outputs, choose_thresholds, refuse_recordings, refuse_to_overwrite
 from birdemb.prediction import Prediction
 from birdemb.progress import tell_on_standard_error
 from birdemb.recording_context import check_place
 from birdemb.results import Results, read_wish
 from birdemb.submission import SampleMatch, refuse_shared_stems
-from birdemb.tables.forms import SUBMISSION, Output, choose_output
+from birdemb.tables.forms import SUBMISSION, Output
 from birdemb.workspace import Workspace
 
 __all__ = ["PredictReport", "predict_folder"]
@@ -103,7 +102,7 @@ def predict_folder(
     model: str | Path | None = None,
     sample_submission: str | Path | None = None,
     blend_with: str | Path | None = None,
-    blend_weight: float = 0.5,
+    blend_weight: float | None = None,
     postprocess: str | Postprocessing = "auto",
     latitude: float | None = None,
     longitude: float | None = None,
@@ -145,8 +144,8 @@ def predict_folder(
     blend_with : path, optional
         A submission of something else for the same rows and classes. The result is then not a probability but the
         mean of the ranks of both, in 0 to 1; the detections remain this model's own.
-    blend_weight : float
-        Weight of the other submission, above 0 and below 1.
+    blend_weight : float, optional
+        Weight of the other submission, above 0 and below 1; 0.5 by default.
     postprocess : str or Postprocessing
         What is done with the probabilities: ``"auto"`` for what the bundle says, ``"none"``, or steps as
         `birdemb.classify.postprocessing.spelling.choose_steps` reads them. Detections are made without: thresholds
@@ -182,9 +181,8 @@ def predict_folder(
     budget = TimeBudget.of(time_budget) if time_budget is not None else None
     place = Workspace(Path(workspace))
     refuse_recordings(output, detections)
-    table = choose_output(output, form)
-    listed = choose_output(detections, detections_form, detections=True) if detections is not None else None
-    outputs = [one for one in (table, listed) if one is not None]
+    outputs = choose_outputs(output, form, detections, detections_form, min_confidence=min_confidence, merge=merge)
+    table, listed = outputs[0], outputs[1] if len(outputs) > 1 else None
     model = Path(model) if model is not None else place.last_bundle()
     named, model = model, find_bundle(model)
     if not model.is_file():
@@ -196,8 +194,6 @@ def predict_folder(
         check_place(latitude, longitude, week, steps.asks)
     wish = read_wish(bundle, table, sample_submission, blend_with, blend_weight)
     thresholds = choose_thresholds(bundle, model, min_confidence, outputs)
-    if merge is not None:
-        check_number("The gap over which detections are joined", merge, at_least=0)
     zone = parse_zone(time_zone) if time_zone is not None else None
     check_weights(weights, bundle, named)
     found = find_recordings(path)

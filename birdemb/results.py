@@ -35,6 +35,9 @@ from birdemb.tables.source import TableSource
 
 __all__ = ["Results", "Wish", "Written", "read_wish"]
 
+USUAL_WEIGHT = 0.5
+"""Of another submission: both count the same."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -59,7 +62,11 @@ class Wish:
 
 
 def read_wish(
-    bundle: Bundle, table: Output, sample_path: str | Path | None, other_path: str | Path | None, other_weight: float
+    bundle: Bundle,
+    table: Output,
+    sample_path: str | Path | None,
+    other_path: str | Path | None,
+    other_weight: float | None,
 ) -> Wish:
     """Read what is given, and tell what can be told before the work is.
 
@@ -68,7 +75,8 @@ def read_wish(
     bundle : Bundle
     table : Output
     sample_path, other_path : path or None
-    other_weight : float
+    other_weight : float, optional
+        By default `USUAL_WEIGHT`.
 
     Returns
     -------
@@ -77,7 +85,8 @@ def read_wish(
     Raises
     ------
     InputError
-        If something of it does not fit the bundle, or the table is no submission.
+        If something of it does not fit the bundle, the table is no submission, or a weight is given and nothing to be
+        weighed.
     """
     for option, given in (("--sample-submission", sample_path), ("--blend-with", other_path)):
         if given is not None and table.form != SUBMISSION:
@@ -93,8 +102,14 @@ def read_wish(
         _refuse_other_names(other_path, "column", columns, other.columns)
         if sample is not None:
             _refuse_other_names(other_path, "row", sample["row_id"], other["row_id"])
-    check_number("The weight of the other submission", other_weight, above=0, below=1)
-    return Wish(sample, other, other_path, other_weight)
+    elif other_weight is not None:
+        raise InputError(
+            f"--blend-weight {other_weight:g} is the weight of another submission, and there is none. Name it with "
+            "--blend-with, or leave it out."
+        )
+    weight = USUAL_WEIGHT if other_weight is None else other_weight
+    check_number("The weight of the other submission", weight, above=0, below=1)
+    return Wish(sample, other, other_path, weight)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from birdemb.locking import hold_lock
 from birdemb.origin import parse_zone
 from birdemb.postprocess import postprocess as apply_steps
 from birdemb.predict_outputs import (
+    choose_outputs,
     choose_thresholds,
     refuse_among_recordings,
     refuse_recordings,
@@ -33,7 +34,6 @@ from birdemb.predict_outputs import (
 )
 from birdemb.recording_context import check_place
 from birdemb.storage import hash_file, hash_json
-from birdemb.tables.forms import choose_output
 from birdemb.watch_batches import Rows, WatchReport, WatchWork, write_stamp
 from birdemb.watch_journal import WatchJournal
 from birdemb.watch_tables import WatchedTables, refuse_other_forms
@@ -133,9 +133,7 @@ def watch(
     if is_url(str(path)) or not Path(path).is_dir():
         raise InputError(f"{path} is no folder of this machine, as --watch needs one. Check the path.")
     refuse_recordings(output, detections)
-    outputs = [choose_output(output, form)]
-    if detections is not None:
-        outputs.append(choose_output(detections, detections_form, detections=True))
+    outputs = choose_outputs(output, form, detections, detections_form, min_confidence=min_confidence, merge=merge)
     for one in outputs:
         refuse_other_forms(one)
         refuse_among_recordings(one, Path(path))
@@ -154,8 +152,6 @@ def watch(
             "Fit it with another --blend, such as mean."
         )
     thresholds = choose_thresholds(bundle, model, min_confidence, outputs)
-    if merge is not None:
-        check_number("The gap over which detections are joined", merge, at_least=0)
     zone = parse_zone(time_zone) if time_zone is not None else None
     check_number("The interval between two looks", interval, above=0)
     check_number("The patience", patience, at_least=0)

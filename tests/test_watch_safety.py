@@ -144,17 +144,18 @@ def test_table_that_is_changed_under_the_watch_ends_it():
 
 
 def test_other_settings_for_the_same_table_are_refused(tmp_path):
+    usual = {"form": "jsonl", "min_confidence": 0.5}
     put("a.wav", sound_of())()
-    run_watch(min_confidence=0.5)
-    refuse(r"another form: \['long'\], now \['wide'\]", form="wide", min_confidence=0.5)
-    refuse("another thresholds", min_confidence=0.6)
-    refuse("another merge", min_confidence=0.5, merge=0)
-    refuse("another post-processing: auto, now none", min_confidence=0.5, postprocess="none")
+    run_watch(**usual)
+    refuse(r"another form: \['jsonl'\], now \['detections'\]", **usual | {"form": "detections"})
+    refuse("another thresholds", **usual | {"min_confidence": 0.6})
+    refuse("another merge", **usual, merge=0)
+    refuse("another post-processing: auto, now none", **usual, postprocess="none")
     make_model(tmp_path / "second.birdemb", seed=1)
-    refuse("another bundle", min_confidence=0.5, model="second.birdemb")
+    refuse("another bundle", **usual, model="second.birdemb")
     put("a.wav", sound_of(), "elsewhere")()
-    refuse("another folder: in, now elsewhere", min_confidence=0.5, folder="elsewhere")
-    refuse("it was there before the watch", min_confidence=0.5, workspace="other")
+    refuse("another folder: in, now elsewhere", **usual, folder="elsewhere")
+    refuse("it was there before the watch", **usual, workspace="other")
 
 
 def test_what_cannot_grow_is_refused(tmp_path):
