@@ -152,7 +152,11 @@ def split_secondary(text: str) -> list[str]:
     ['amered', 'norcar']
     >>> split_secondary("amered norcar")
     ['amered', 'norcar']
+    >>> split_secondary("nan")
+    []
     """
+    if text.strip().lower() == "nan":  # so pandas calls what is missing
+        return []
     quoted = _QUOTED.findall(text) if text.strip().startswith("[") else []
     names = [double or single for double, single in quoted] or re.split(r"[;,\s]+", text.strip().strip("[]"))
     return [name.strip() for name in names if name.strip()]

@@ -187,7 +187,7 @@ def read_labels(
         raise _nothing_labelled(rows, names, what)
     short = source.paths[0].name if len(source.paths) == 1 else what
     problems += [
-        SkippedRecording(name, "label", f"{short} has no row for it") for name in names if name not in labelled
+        SkippedRecording(name, "label", f"there is no row for it in {short}") for name in names if name not in labelled
     ]
     table, classes = _settle(
         pd.concat([used[_COLUMNS], _complete(used, rows.files, unannotated)], ignore_index=True), what

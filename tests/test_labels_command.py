@@ -54,7 +54,7 @@ def test_labels_are_checked_before_anything_is_embedded(data, tmp_path):
     assert "'Parus major' and 'Parus mayor' (one letter)" in said
     assert "1 annotation: Turdus merula in 1.wav at 1.5 s" in said
     assert "cut at the recording's end: 1 annotation: 2.wav, line 3" in said
-    assert "5.wav: 4 files in" in said
+    assert "5.wav: there is no row for it in 4 files in" in said
     assert "it starts at 20 s, and the recording ends at 11 s" in said
     (common,) = [line for line in said.splitlines() if line.split()[:3] == ["1", "Parus", "major"]]
     assert common.split()[3:6] == ["2", "2", "6.0"]
@@ -87,7 +87,7 @@ def test_what_was_embedded_last_is_checked_where_no_folder_is_given(tmp_path):
     assert "data/train.csv" in said
     assert "rows: 11 used, 1 left out" in said
     assert "amecro/gone.ogg: train.csv names it, but there is no such recording" in said
-    assert "amecro/0.ogg: train.csv has no row for it" in said
+    assert "amecro/0.ogg: there is no row for it in train.csv" in said
     assert (tmp_path / ".birdemb/labels-errors.csv").is_file()
 
 
