@@ -77,7 +77,7 @@ def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--reweight",
             type=click.Choice(["none", "balanced", "sqrt", "effective"]),
-            default="balanced",
+            default="sqrt",
             show_default=True,
             help="How rare classes are lifted; docs/reweighting.md has the formulas.",
         ),
@@ -107,7 +107,7 @@ def fitting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     epilog="\b\nExamples:\n  birdemb fit --head lgbm\n  birdemb fit --head lr,mlp,lgbm --blend climb --group author\n"
     "  birdemb fit --head lr --labels train.csv -o model.birdemb\n"
     "  birdemb fit --labels raven/ --minimum-overlap 1\n"
-    "  birdemb fit --head lgbm --set num_leaves=8 --reweight sqrt\n"
+    "  birdemb fit --head lgbm --set num_leaves=8 --reweight balanced\n"
     "  birdemb fit --validate soundscapes/ --truth truth.csv --tune-postprocess"
 )
 @click.option("--head", default="lr", show_default=True, help=HEAD_HELP)

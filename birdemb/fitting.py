@@ -118,7 +118,7 @@ def fit(
     labels: str | Path | Sequence[str | Path] | None = None,
     output: str | Path | None = None,
     encoders: str | Sequence[str] = (),
-    reweight: str = "balanced",
+    reweight: str = "sqrt",
     secondary: str | float = "unknown",
     rating: bool = False,
     most_recordings: int | None = None,

@@ -114,7 +114,7 @@ def tune(
     fixed: Mapping[str, Any] | None = None,
     labels: str | Path | Sequence[str | Path] | None = None,
     encoders: Sequence[str] = (),
-    reweight: str = "balanced",
+    reweight: str = "sqrt",
     secondary: str | float = "unknown",
     rating: bool = False,
     most_recordings: int | None = None,

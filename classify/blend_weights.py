@@ -109,7 +109,7 @@ def choose_best(values: _Array, useful: _Flags, positive_groups: _Counts) -> _Ar
 def fit_nnls(members: Sequence[_Array], targets: _Flags, weights: _Array, positive_groups: _Counts) -> _Array:
     """Fit the weights by non-negative least squares on probabilities, each class about its own mean.
 
-    Heads are fitted with balanced weights and give rare classes far too much; only how a probability differs from the
+    Heads are fitted with weights that give rare classes far too much; only how a probability differs from the
     mean of its class says anything. Each class counts by its positive groups, relative to its variance.
 
     Parameters

@@ -88,7 +88,7 @@ class Calibration:
         Machines and Comparisons to Regularized Likelihood Methods", 1999. For each class:
 
         - The intercept makes the mean probability equal to the share of positives (after smoothing, by which a class
-          without any positive window counts as having one). Heads are fitted with balanced weights, so that this is
+          without any positive window counts as having one). Heads are fitted with other weights, so that this is
           where most of the calibration happens, and it needs few data: it does not depend on which windows are the
           positive ones.
         - The slope is drawn towards one that all classes share: a normal distribution around it, with a standard

@@ -36,9 +36,10 @@ class LogisticHead(MultiLabelHead):
         for each. An embedding has a thousand features, most classes have a few dozen windows, and all of a recording's
         windows are alike: the classes are separable many times over and the ridge alone chooses among the
         solutions, so that it is much stronger here than scikit-learn's own default. A strong ridge also pulls
-        probabilities towards 0.5, which calibration undoes. ``"cv"`` chooses for each class by inner folds: the `C`
-        with the smallest weighted log loss on groups that the fit has not seen, at the scale of the scores that is best
-        for all classes, since calibration follows. The mean loss of all classes is mixed in as if it were ten more
+        probabilities towards 0.5, which calibration undoes. ``"cv"`` chooses for each class by inner folds: the
+        smallest `C` whose weighted log loss on groups that the fit has not seen is within a standard error of the
+        smallest loss (with an offset, the `C` of the smallest loss), at the scale of the scores that is best for all
+        classes, since calibration follows. The mean loss of all classes is mixed in as if it were ten more
         groups of the class, since a rare class cannot tell by itself, and where nothing can be told of a class
         it decides alone. Where nothing can be told of any class, `C` times the total weight of the class is 0.2.
     Cs : sequence of float or None, default=None
@@ -49,7 +50,7 @@ class LogisticHead(MultiLabelHead):
     input_transform : str, default="sqrt"
         What is done to the embeddings before they are standardised: a chain such as ``"sqrt"``, ``"power:0.3+unit"``
         or ``"none"``, as `birdemb.classify.transform.read_steps` reads it.
-    class_weight : "balanced", "sqrt", "effective", dict or None, default="balanced"
+    class_weight : "sqrt", "balanced", "effective", dict or None, default="sqrt"
         See `birdemb.classify.reweighting.reweight`. A dict maps labels to weights, for a 1-D `y` alone.
     positive_weight : float or sequence of float, default=1.0
         What the positives of every class, or of each class, are multiplied by after that.
@@ -94,7 +95,7 @@ class LogisticHead(MultiLabelHead):
         Cs: Sequence[float] | None = None,
         inner_folds: int = 5,
         input_transform: str = "sqrt",
-        class_weight: str | Mapping[Any, float] | None = "balanced",
+        class_weight: str | Mapping[Any, float] | None = "sqrt",
         positive_weight: float | Sequence[float] = 1.0,
         max_iter: int = 200,
         n_jobs: int | None = None,

@@ -204,8 +204,13 @@ def choose_penalties(
 ) -> NDArray[np.intp]:
     """Choose the step of the path for each column.
 
-    The loss of a penalty is the log loss of held-out groups at the scale that suits all columns best. A column takes
-    the penalty with the smallest loss, the mean of all columns' losses mixed in as `POOLED_GROUPS` more groups.
+    The loss of a penalty is the log loss of held-out groups at the scale that suits all columns best, the mean of all
+    columns' losses mixed in as `POOLED_GROUPS` more groups. A column takes the strongest penalty whose loss is no
+    further above the smallest than one standard error of that, by its spread between the folds: the rule of one
+    standard error (L. Breiman, J. Friedman, R. Olshen and C. Stone, "Classification and Regression Trees", 1984,
+    section 3.4.3), which glmnet calls ``lambda.1se``. Held-out groups are as clean as those that were learnt from,
+    soundscapes are not, and what is simpler carries further. With an offset a column takes the penalty with the
+    smallest loss: `birdemb.classify.trust` draws it towards the offset afterwards.
 
     Parameters
     ----------
@@ -224,15 +229,35 @@ def choose_penalties(
     ndarray of shape (columns,), intp
     """
     losses = held_out_losses(matrix, X, columns, plan, path, max_iter)
-    weighed = columns.weights[:, plan.assessable].sum(axis=0)
-    scaled = losses.sum(axis=0) / weighed
-    own = scaled[scaled.mean(axis=2).argmin(axis=0), np.arange(len(path))]
-    pooled = own.mean(axis=1, keepdims=True)
+    losses /= columns.weights[:, plan.assessable].sum(axis=0)
+    scale = losses.sum(axis=0).mean(axis=2).argmin(axis=0)
+    own = losses[:, scale, np.arange(len(path))]
+    pooled = own.mean(axis=2, keepdims=True)
     groups = plan.groups[plan.assessable]
-    # Of equals, the first is the strongest.
-    chosen = np.full(len(plan.assessable), pooled.argmin())
-    chosen[plan.assessable] = (groups * own + POOLED_GROUPS * pooled).argmin(axis=0)
+    errors = 1.0 if columns.offset is None else 0.0
+    chosen = np.full(len(plan.assessable), _find_strongest(pooled, errors)[0])
+    chosen[plan.assessable] = _find_strongest(groups * own + POOLED_GROUPS * pooled, errors)
     return chosen
+
+
+def _find_strongest(losses: _Floats, errors: float) -> NDArray[np.intp]:
+    """Give the first penalty within so many standard errors of the best.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (folds, penalties, columns), float64
+        From the strongest penalty.
+    errors : float
+
+    Returns
+    -------
+    ndarray of shape (columns,), intp
+    """
+    total = losses.sum(axis=0)
+    best, columns = total.argmin(axis=0), np.arange(total.shape[1])
+    of_the_sum = losses[:, best, columns].std(axis=0, ddof=1) * np.sqrt(len(losses))
+    strongest: NDArray[np.intp] = (total <= total[best, columns] + errors * of_the_sum).argmax(axis=0)
+    return strongest
 
 
 def held_out_losses(

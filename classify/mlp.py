@@ -78,7 +78,7 @@ class MLPHead(MultiLabelHead):
     input_transform : str, default="sqrt"
         What is done to the embeddings before they are standardised; see
         `birdemb.classify.transform.read_steps`.
-    class_weight : "balanced", "sqrt", "effective", dict or None, default="balanced"
+    class_weight : "sqrt", "balanced", "effective", dict or None, default="sqrt"
         See `birdemb.classify.reweighting.reweight`. A dict maps labels to weights, for a 1-D `y` alone.
     positive_weight : float or sequence of float, default=1.0
         What the positives of every class, or of each class, are multiplied by after that.
@@ -136,7 +136,7 @@ class MLPHead(MultiLabelHead):
         early_stopping: bool = False,
         seeds: int = 1,
         input_transform: str = "sqrt",
-        class_weight: str | Mapping[Any, float] | None = "balanced",
+        class_weight: str | Mapping[Any, float] | None = "sqrt",
         positive_weight: float | Sequence[float] = 1.0,
         device: str = "auto",
         n_jobs: int | None = None,

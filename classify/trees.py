@@ -43,7 +43,7 @@ class LightGBMHead(MultiLabelHead):
     min_data_in_leaf : int, default=1
         Fewest windows in a leaf. LightGBM's own default shuts out classes with a single recording, which
         have a few windows. LightGBM derives the count from the second derivatives of the loss, so that a
-        window of a rare class, with its large balanced weight, counts for many.
+        window of a rare class, with its large weight, counts for many.
     min_sum_hessian : float, default=1e-3
         Least sum of the second derivatives in a leaf.
     feature_fraction : float, default=0.05
@@ -73,7 +73,7 @@ class LightGBMHead(MultiLabelHead):
     input_transform : str, default="none"
         What is done to the embeddings first; see `birdemb.classify.transform.read_steps`. To trees it does not matter
         how a single feature is scaled, so that of all steps "unit" and "pca" alone make a difference.
-    class_weight : "balanced", "sqrt", "effective", dict or None, default="balanced"
+    class_weight : "sqrt", "balanced", "effective", dict or None, default="sqrt"
         See `birdemb.classify.reweighting.reweight`. A dict maps labels to weights, for a 1-D `y` alone.
     positive_weight : float or sequence of float, default=1.0
         What the positives of every class, or of each class, are multiplied by after that.
@@ -110,7 +110,7 @@ class LightGBMHead(MultiLabelHead):
         validation_folds: int = 3,
         negative_share: float = 1.0,
         input_transform: str = "none",
-        class_weight: str | Mapping[Any, float] | None = "balanced",
+        class_weight: str | Mapping[Any, float] | None = "sqrt",
         positive_weight: float | Sequence[float] = 1.0,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,

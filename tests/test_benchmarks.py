@@ -87,7 +87,8 @@ def test_priors_score_known_and_withheld_species(recordings, script, birdnet_wei
 @pytest.mark.slow
 def test_choices_are_scored_on_real_and_on_synthetic_species(recordings, script, birdnet_weights, tmp_path):
     said = run("choices.py", "--data", recordings, "--make-soundscapes", script, "--work", tmp_path / "work",
-               "--head", "lr", "--soundscapes", 2, "--size", "small", "--jobs", 1, "--vary", "reweight")  # fmt: skip
+               "--head", "lr", "--soundscapes", 2, "--size", "small", "--seeds", 1, "--imbalanced", 0, "--jobs", 1,
+               "--vary", "reweight")  # fmt: skip
     for part in ("demo, melspec", "effective"):
         assert part in said
 

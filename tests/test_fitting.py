@@ -46,7 +46,7 @@ def test_bundle_predicts_what_a_head_made_by_hand_does(place, head):
     report = fit_quickly(place, head)
     bundle = read_bundle(report.path)
     data = report.data
-    by_hand = make_head(head, class_weight="balanced", random_state=0, n_jobs=1, **FAST[head])
+    by_hand = make_head(head, class_weight="sqrt", random_state=0, n_jobs=1, **FAST[head])
     by_hand.fit(data.heard[0].embeddings, data.targets, data.weights, groups=data.groups)
     logits = by_hand.decision_function(probe())
     calibrated = report.validation.calibration.apply(report.validation.blend.apply(logits[np.newaxis]))
@@ -143,7 +143,7 @@ def test_rules_for_labels_reach_the_heads(tmp_path, table, settings, rules):
     plain = fit_quickly(place, cv=0)
     head = fit_quickly(place, cv=0, **settings).bundle.ensemble.members[0].head
     data = read_training_data(place, rules=LabelRules(**rules))
-    by_hand = make_head("lr", class_weight="balanced", random_state=0, n_jobs=1, **FAST["lr"])
+    by_hand = make_head("lr", class_weight="sqrt", random_state=0, n_jobs=1, **FAST["lr"])
     by_hand.fit(data.heard[0].embeddings, data.targets, data.weights, groups=data.groups)
     np.testing.assert_array_equal(head.decision_function(probe()), by_hand.decision_function(probe()))
     if "group" not in settings:
@@ -158,7 +158,7 @@ def test_masked_label_is_as_good_as_absent(tmp_path, table):
     data = read_training_data(place)
     rows = data.weights[:, 2] > 0
     assert rows.sum() == 30
-    alone = make_head("lr", class_weight="balanced", random_state=0, **FAST["lr"])
+    alone = make_head("lr", class_weight="sqrt", random_state=0, **FAST["lr"])
     alone.fit(data.heard[0].embeddings[rows], data.targets[rows], data.weights[rows])
     difference = head.decision_function(probe())[:, 2] - alone.decision_function(probe())[:, 2]
     # Not to the last bit, as the embeddings are standardised over the masked windows too.

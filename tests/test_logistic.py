@@ -1,5 +1,7 @@
 """What the logistic head promises beyond the contract of all heads."""
 
+import math
+
 import numpy as np
 import pytest
 from head_data import make, make_data
@@ -18,6 +20,7 @@ from birdemb.classify.heads import make_head
 from birdemb.classify.logistic import USUAL_STRENGTH
 from birdemb.classify.logistic_choice import (
     SCALES,
+    choose_penalties,
     held_out_losses,
     plan_folds,
     sort_columns,
@@ -41,7 +44,7 @@ def test_lr_is_scikit_learns_own_one_by_one(seed, weighted, C):
     X, y = make_data(seed)
     X = X.astype(np.float64)
     weights = np.random.default_rng(seed).uniform(0.5, 2, size=len(X)) if weighted else np.ones(len(X))
-    probabilities = make_head("lr", C=C).fit(X, y, weights).predict_proba(X)
+    probabilities = make_head("lr", C=C, class_weight="balanced").fit(X, y, weights).predict_proba(X)
     for column in range(y.shape[1]):
         pipeline = make_pipeline(
             FunctionTransformer(signed_square_root),
@@ -174,6 +177,26 @@ class TestChoice:
                 for place, scale in enumerate(SCALES[:3]):  # larger ones blow up what is left to converge
                     expected = log_loss(every[part], expit(scale * scores), labels=[0, 1], normalize=False)
                     assert losses[fold, place, step, 0] == pytest.approx(expected, rel=0.05)
+
+    @pytest.mark.parametrize("with_offset", [False, True])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_the_strongest_penalty_within_a_standard_error(self, seed, with_offset):
+        X, y, groups = make_recordings(seed, noise=2.0)
+        X, targets = X.astype(np.float64), y[:, :1].astype(bool)  # with one class there is nobody to pool with
+        offset = np.zeros(targets.shape) if with_offset else None
+        columns = Columns(targets, np.ones(targets.shape), np.ones(len(X)), offset, groups.astype(np.int64))
+        plan = plan_folds(X, columns, 5, 0)
+        columns, X = sort_columns(columns, plan.order), X[plan.order]
+        path = np.logspace(-5, 1, 13)[:, np.newaxis]
+        matrix = SharedMatrix(X, np.ones(len(X)))
+        losses = held_out_losses(matrix, X, columns, plan, path, 500)[..., 0]
+        of_folds = np.array([losses[:, losses[:, :, step].sum(axis=0).argmin(), step] for step in range(13)])
+        best = of_folds.sum(axis=1).argmin()
+        error = 0.0 if with_offset else math.sqrt(5) * np.std(of_folds[best], ddof=1)
+        (chosen,) = choose_penalties(matrix, X, columns, plan, path, 500)
+        assert of_folds[chosen].sum() <= of_folds[best].sum() + error
+        assert (of_folds[:chosen].sum(axis=1) > of_folds[best].sum() + error).all()
+        assert chosen == best if with_offset else chosen <= best
 
     def test_a_class_in_one_recording_takes_the_choice_for_all(self):
         X, y, groups = make_recordings(0)

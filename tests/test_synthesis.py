@@ -286,7 +286,7 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path):
 
 
 def test_bad_arguments_are_refused(tmp_path):
-    with pytest.raises(InputError, match="'small' or 'full', not 'huge'"):
+    with pytest.raises(InputError, match="one of 'small', 'full', 'imbalanced', not 'huge'"):
         make_world(tmp_path / "w", size="huge")
     with pytest.raises(InputError, match="not -1"):
         make_world(tmp_path / "w", seed=-1)

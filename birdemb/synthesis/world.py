@@ -18,7 +18,7 @@ from birdemb.synthesis.songs import SAMPLE_RATE, SPECIES, Species
 
 __all__ = ["Size", "World", "make_world"]
 
-Size = Literal["small", "full"]
+Size = Literal["small", "full", "imbalanced"]
 
 # Raised whenever the same seed would no longer give the same audio and tables.
 _VERSION = 1
@@ -76,6 +76,7 @@ class _Plan:
 _PLANS: dict[str, _Plan] = {
     "full": _Plan((14, 11, 9, 8, 6, 5, 5, 4, 3, 3, 2, 2), 3.0, 30.0, 12, (3, 5)),
     "small": _Plan((4, 3, 2, 2), 3.0, 9.0, 2, (3, 3)),
+    "imbalanced": _Plan((150, 90, 60, 40, 25, 15, 10, 6, 4, 3, 2, 2), 3.0, 30.0, 36, (3, 5)),
 }
 
 
@@ -93,9 +94,10 @@ def make_world(folder: Path, *, seed: int = 0, size: Size = "full") -> World:
         A new or empty folder, or one that an earlier call with the same `seed` and `size` filled.
     seed : int
         Not negative.
-    size : {"small", "full"}
+    size : {"small", "full", "imbalanced"}
         ``"small"`` for tests: 4 classes, 11 recordings, 2 soundscapes. ``"full"``: 12 classes,
-        72 recordings, 12 soundscapes.
+        72 recordings, 12 soundscapes. ``"imbalanced"``: 12 classes, 407 recordings, from 2 to 150 of a
+        class, and 36 soundscapes.
 
     Returns
     -------
@@ -116,7 +118,7 @@ def make_world(folder: Path, *, seed: int = 0, size: Size = "full") -> World:
     ('buzgra1', 'grtril1', 'podfro1', 'twowhi1')
     """
     if size not in get_args(Size):
-        raise InputError(f"The size of a world is {' or '.join(map(repr, get_args(Size)))}, not {size!r}.")
+        raise InputError(f"The size of a world is one of {', '.join(map(repr, get_args(Size)))}, not {size!r}.")
     if seed < 0:
         raise InputError(f"The seed of a world is 0 or more, not {seed}.")
     plan = _PLANS[size]
