@@ -47,7 +47,7 @@ TUNING_METRICS = ("macro_roc_auc", "cmap")
 
 _DRAWS = 200  # these and no others are those of `birdemb.metrics.score_windows`, and so of `fit`
 _DRAW_SEED = 0
-_SCORING = 2  # counted up where the score of a trial is found in another way, so that no search mixes both
+_SCORING = 3  # counted up where the score of a trial is found in another way, so that no search mixes both
 _PACKAGES = {"lr": ("scipy",), "lgbm": ("lightgbm",), "mlp": ("torch",)}  # that the value of a trial depends on
 
 

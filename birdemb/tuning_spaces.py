@@ -55,7 +55,19 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
     "lr": {
         # Weighed against a sum over all windows: many of them want a small one, and so does a prior.
         "C": Range(1e-8, 1.0, others=("cv",)),
-        "input_transform": Choice(("none", "sqrt", "power:0.3", "unit", "sqrt+unit", "power:0.3+unit")),
+        "input_transform": Choice(
+            (
+                "none",
+                "sqrt",
+                "power:0.3",
+                "unit",
+                "sqrt+unit",
+                "sqrt+pca:32",
+                "sqrt+pca:64",
+                "sqrt+pca:128",
+                "sqrt+pca:256",
+            )
+        ),
     },
     "lgbm": {
         "n_estimators": Range(50, 800, whole=True),
