@@ -47,6 +47,7 @@ from birdemb.classify.tree_growing import find_intercept
 DIM, FACTORS, WINDOWS_OF_A_RECORDING = 1024, 96, 12
 PREDICTED = 8_400  # windows of 700 soundscapes of a minute
 C = 1e-3
+RULE = "balanced"  # that of reweighting which scikit-learn and LightGBM have, too
 ALTERNATIVES = ("lr one by one", "lgbm one by one", "lgbm from scratch")
 EXTRAS = {"lr": ["lr path", "lr cv"]}
 
@@ -112,7 +113,7 @@ def fit_one_by_one(
     standardised = InputTransform.learn(X, np.ones(len(X)), "sqrt").apply(X)
     by_frequency = np.argsort(-targets.sum(axis=0), kind="stable")
     some = by_frequency[np.linspace(0, len(by_frequency) - 1, min(sample, len(by_frequency))).astype(int)]
-    weights = reweight(targets[:, some], np.ones((len(X), len(some))), "balanced")
+    weights = reweight(targets[:, some], np.ones((len(X), len(some))), RULE)
     before, clock = resident(peak=False), Clock()
     parallel, times = Parallel(n_jobs=jobs, prefer="threads"), targets.shape[1] / len(some)
     with threadpool_limits(1, user_api="blas"):
@@ -151,7 +152,7 @@ def measure(name: str, windows: int, classes: int, sample: int, jobs: int) -> di
         )
     if name == "lr path":
         standardised = InputTransform.learn(X, np.ones(windows), "sqrt").apply(X)
-        weights = reweight(targets, np.ones(targets.shape), "balanced")
+        weights = reweight(targets, np.ones(targets.shape), RULE)
         path = np.repeat(C * 10 ** np.linspace(-2, 1, 8)[:, np.newaxis], classes, axis=1)
         task, before, clock = Task(targets, weights), resident(peak=False), Clock()
         matrix = SharedMatrix(standardised, np.ones(windows), jobs)
@@ -164,7 +165,7 @@ def measure(name: str, windows: int, classes: int, sample: int, jobs: int) -> di
                              "passes": float(found.n_iter.mean(axis=1).sum()),
                              "passes of one": float(alone.n_iter.mean())}  # fmt: skip
     own = {"lr": {"C": C}, "lr cv": {"C": "cv"}}.get(name, {})
-    head = make_head(name.split()[0], random_state=0, n_jobs=jobs, **own)
+    head = make_head(name.split()[0], class_weight=RULE, random_state=0, n_jobs=jobs, **own)
     before, clock = resident(peak=False), Clock()
     head.fit(X, targets, groups=recording)
     took, peak = clock.read(), resident(peak=True)
