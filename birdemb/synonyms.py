@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def read_synonyms(path: Path | None = None) -> Synonyms:
     InputError
         If the file cannot be read or holds something else.
     """
-    brought = _parse_synonyms(files("birdemb.models").joinpath("synonyms.toml").read_text(encoding="utf-8"), "birdemb")
+    brought = _read_brought()
     if path is None:
         return brought
     try:
@@ -57,6 +58,11 @@ def read_synonyms(path: Path | None = None) -> Synonyms:
     except UnicodeError as error:
         raise InputError(f"The synonyms {path} are no text in UTF-8 ({error}). Save them as UTF-8.") from error
     return Synonyms(brought.same + own.same, brought.part + own.part)
+
+
+@cache  # of more than a thousand groups, which take longer to read than to look names up in
+def _read_brought() -> Synonyms:
+    return _parse_synonyms(files("birdemb.models").joinpath("synonyms.toml").read_text(encoding="utf-8"), "birdemb")
 
 
 def _parse_synonyms(text: str, source: str) -> Synonyms:

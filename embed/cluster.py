@@ -139,8 +139,9 @@ def _wait_for_threads(client: Any, jobs: int, scheduler: str) -> int:  # noqa: A
     give_up = time.monotonic() + _SECONDS_FOR_WORKERS
     while (threads := int(sum(client.ncores().values()))) < wanted:
         if time.monotonic() > give_up:
+            there = "1 thread" if threads == 1 else f"{threads} threads"
             raise BirdembError(
-                f"The Dask scheduler at {scheduler} has {threads} threads of workers after {_SECONDS_FOR_WORKERS} s, "
+                f"The Dask scheduler at {scheduler} has {there} of workers after {_SECONDS_FOR_WORKERS} s, "
                 f"expected {wanted} or more. Start workers with `dask worker {scheduler} --nthreads 1`."
             )
         time.sleep(0.2)

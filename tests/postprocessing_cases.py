@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from birdemb.classify.postprocessing import (
     Context,
@@ -21,7 +20,8 @@ from birdemb.classify.postprocessing.normalisation import learn_quantiles
 from birdemb.classify.postprocessing.origin_prior import HOURS, SEASONS
 
 CLASSES = 3
-PROBABILITY = st.sampled_from([0.0, 1.0, 0.96, 0.5, 5e-324, 1 - 1e-16]) | st.floats(0, 1)
+EDGES = [0.0, 1.0, 0.96, 0.5, 5e-324, 1 - 1e-16]
+PROBABILITY = st.sampled_from(EDGES) | st.floats(0, 1)
 
 
 def make_origin_prior(strength=1.0, classes=CLASSES):
@@ -48,25 +48,26 @@ def predictions(draw, classes=CLASSES):
     """Windows of a few recordings in any order, some beside gaps, and what is known of these recordings."""
     counts = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
     hop = draw(st.sampled_from([5.0, 2.5, 2.0, 7.0]))
+    # Hypothesis takes long to draw hundreds of numbers one by one; edges are frequent among these, too.
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     numbers = np.repeat(np.arange(len(counts)), counts)
     starts = np.concatenate([np.arange(count) * hop for count in counts])
-    starts += 5 * np.array(draw(st.lists(st.sampled_from([0, 0, 0, 40]), min_size=len(starts), max_size=len(starts))))
-    order = np.array(draw(st.permutations(range(len(starts)))))
-    sites = st.lists(st.sampled_from(["", "lake", "heath", "nowhere"]), min_size=len(counts), max_size=len(counts))
-    number = st.none() | st.floats(0, 1)
-    hours, days = (
-        [math.nan if value is None else low + value * (high - low) for value in draw(hnp_list(number, len(counts)))]
-        for low, high in ((0, 24), (1, 367))
+    starts += rng.choice([0, 0, 0, 200], len(starts))
+    order = rng.permutation(len(starts))
+    site = rng.choice(["", "lake", "heath", "nowhere"], len(counts)).tolist()
+    hour, day = (
+        (low + draw_shares(rng, len(counts), unknown=0.4) * (high - low)).tolist() for low, high in ((0, 24), (1, 367))
     )
-    occurrence = draw(st.none() | hnp.arrays(np.float64, (len(counts), classes), elements=number.map(to_nan)))
-    context = Context.of(len(counts), site=draw(sites), hour=hours, day=days, occurrence=occurrence)
-    probabilities = draw(hnp.arrays(np.float64, (len(starts), classes), elements=PROBABILITY))
+    occurrence = draw_shares(rng, (len(counts), classes), unknown=0.4) if draw(st.booleans()) else None
+    context = Context.of(len(counts), site=site, hour=hour, day=day, occurrence=occurrence)
+    probabilities = draw_shares(rng, (len(starts), classes))
+    if draw(st.booleans()):  # ties within a class
+        probabilities = np.round(probabilities, 1)
     return probabilities, numbers[order], starts[order], context
 
 
-def to_nan(value):
-    return math.nan if value is None else value
-
-
-def hnp_list(elements, size):
-    return st.lists(elements, min_size=size, max_size=size)
+def draw_shares(rng, shape, unknown=0.0):
+    """Draw from 0 to 1, each edge often, some tiny, and NaN where a share is not known."""
+    shares = np.where(rng.random(shape) < 0.3, rng.choice(EDGES, shape), rng.random(shape))
+    shares = np.where(rng.random(shape) < 0.1, shares * 10.0 ** -rng.integers(1, 300, shape), shares)
+    return np.where(rng.random(shape) < unknown, math.nan, shares)

@@ -21,12 +21,12 @@ def write_noise(path: Path, seconds: float, seed: int = 0, rate: int = RATE) -> 
     return path
 
 
-def make_folder(folder: Path, *, short: int = 12, long: int = 2) -> Path:
+def make_folder(folder: Path, *, short: int = 12, long: int = 2, long_seconds: int = 400) -> Path:
     """Make a folder of short recordings and of long ones of several parts."""
     for index in range(short):
         write_noise(folder / f"short/{index:02}.wav", 2 + index % 7, seed=index)
     for index in range(long):
-        write_noise(folder / f"long/{index}.wav", 400 + 120 * index, seed=1000 + index)
+        write_noise(folder / f"long/{index}.wav", long_seconds + 120 * index, seed=1000 + index)
     return folder
 
 

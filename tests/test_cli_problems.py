@@ -251,13 +251,14 @@ def test_output_that_cannot_be_written_is_found_before_the_work(fitted):
 @pytest.mark.slow
 def test_folder_that_cannot_be_written_to_asks_for_another_working_folder(fitted):
     """Mounted for reading alone, as this also keeps root from writing."""
-    commands = ("embed data --encoder melspec", "fit", "predict soundscapes", "tune --trials 1")
-    birdemb = f"{sys.executable} -m birdemb.cli"
-    script = "mount --bind . . && mount -o remount,ro,bind . && cd . && pwd"
-    script += "".join(f"; {birdemb} {command}" for command in commands)
-    script += f"; {birdemb} predict soundscapes --workspace ../other --model .birdemb/bundles/lr.birdemb -o ../out.csv"
+    elsewhere = "--workspace ../other --model .birdemb/bundles/lr.birdemb -o ../out.csv"
+    commands = ["embed data --encoder melspec", "fit", "predict soundscapes", "tune --trials 1"]
+    code = "import sys; from click.testing import CliRunner; from birdemb.cli import main\n"
+    code += "for line in sys.argv[1:]: print(CliRunner().invoke(main, line.split()).output, file=sys.stderr)"
+    script = 'mount --bind . . && mount -o remount,ro,bind . && cd . && pwd && exec "$@"'
+    command = [sys.executable, "-c", code, *commands, f"predict soundscapes {elsewhere}"]
     try:
-        done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
+        done = subprocess.run(["unshare", "-rm", "sh", "-c", script, "sh", *command], capture_output=True, text=True)
     except FileNotFoundError:
         pytest.skip("no command unshare to mount a folder for reading alone with")
     if not done.stdout:

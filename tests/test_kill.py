@@ -88,7 +88,7 @@ def server():
 
 @pytest.fixture
 def data(tmp_path):
-    return make_folder(tmp_path / "data", short=16, long=1)
+    return make_folder(tmp_path / "data", short=10, long=1, long_seconds=260)
 
 
 def kill_run(process):
@@ -194,4 +194,4 @@ def test_the_command_itself_survives_a_kill(data, tmp_path):
     process.wait()
     refuse_half_written(tmp_path / ".birdemb")
     subprocess.run(command, check=True, capture_output=True)
-    assert len(arrays_of(tmp_path / ".birdemb", data)) == 17
+    assert len(arrays_of(tmp_path / ".birdemb", data)) == 11

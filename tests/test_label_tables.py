@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_files import COLUMNS, NAMES, embedded, known_of, problems, read, rows, table
 
@@ -223,6 +223,7 @@ def shuffled_tables(draw):
 
 
 @pytest.mark.slow
+@settings(max_examples=40)
 @given(shuffled_tables())
 def test_the_order_of_rows_does_not_matter(tmp_path_factory, both):
     folder = tmp_path_factory.mktemp("labels")

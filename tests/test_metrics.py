@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import (
     average_precision_score,
@@ -42,6 +42,7 @@ def predictions(draw):
     return truth, np.round(rng.random((rows, classes)), draw(st.sampled_from([1, 2, 12])))
 
 
+@settings(max_examples=min(40, settings().max_examples))
 @given(predictions(), st.integers(0, 2**32 - 1))
 def test_scores_are_scikit_learns_macro_averages(case, seed):
     truth, guess = case
@@ -160,6 +161,7 @@ def measure_by_scikit_learn(truth, scores, known, thresholds, weight):
     }
 
 
+@settings(max_examples=min(40, settings().max_examples))
 @given(cases(), st.sampled_from([0.5, 0.3]))
 def test_every_metric_is_scikit_learns(case, threshold):
     truth, scores, known, _ = case
@@ -171,6 +173,7 @@ def test_every_metric_is_scikit_learns(case, threshold):
 
 
 @pytest.mark.slow
+@settings(max_examples=30)
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_a_draw_is_scikit_learns_metric_with_groups_counted_several_times(case, seed):
     truth, scores, known, groups = case
