@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import saved_models
+from card_files import write_card
 from hypothesis import settings
 
 from birdemb.embed.catalogue import load_card
+from birdemb.embed.encoder import load_encoder
 from birdemb.embed.weights import locate_weights
+from birdemb.locking import hold_lock
 from birdemb.synthesis import World, make_world
 
 # No test says how long anything may take: a busy machine is no defect.
@@ -54,6 +57,31 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return folder / name
 
     return build
+
+
+@pytest.fixture(scope="session")
+def panns_card(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the card of a network of PANNs', beside its checkpoint and what that was converted to: copy it to change it.
+
+    Each is made once for the whole run, whose processes share a folder, as a conversion takes as long as many tests.
+    """
+    from panns_checkpoints import NETWORKS, write_checkpoint  # heavy
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "converted-panns"
+
+    def make(name: str) -> Path:
+        card = folder / name / "own.toml"
+        with hold_lock(folder / f".{name}.lock"):
+            if not card.exists():
+                unfinished = folder / f"{name}-unfinished"
+                unfinished.mkdir()
+                write_checkpoint(unfinished / "weights.pth", NETWORKS[name])
+                load_encoder(str(write_card(unfinished, name, "weights.pth")))
+                unfinished.rename(card.parent)
+        return card
+
+    return make
 
 
 @pytest.fixture(scope="session")

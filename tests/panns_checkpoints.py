@@ -96,11 +96,15 @@ def _draw(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.nda
 
 
 def write_checkpoint(path: Path, network: str, *, zipped: bool = False, **beside) -> None:
-    """Write a checkpoint as the authors did, in the form that torch had then; `beside` lies beside the tensors."""
+    """Write a checkpoint as the authors did, in the form that torch had then; `beside` lies beside the tensors.
+
+    Training code leaves numbers of NumPy's there too: where its sampler was, and its scores.
+    """
     import torch
 
     tensors = {name: torch.from_numpy(np.asarray(values)) for name, values in make_tensors(network).items()}
-    content = {"iteration": 600_000, "model": tensors} | beside
+    sampler = {"pointer": np.int64(7), "indexes": np.arange(5), "scores": {"mAP": np.float64(0.4)}}
+    content = {"iteration": 600_000, "model": tensors, "sampler": sampler} | beside
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
 
 

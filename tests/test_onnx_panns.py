@@ -4,47 +4,30 @@ import shutil
 import sys
 
 import pytest
-from encoder_models import build
 from head_data import NAMES as HEADS
 from onnx_bundles import assert_gives_what_birdemb_gives, fit, run_export
 from panns_checkpoints import NETWORKS, SMALL
 
-from birdemb.embed.encoder import load_encoder
-
 pytestmark = pytest.mark.slow  # torch alone takes seconds to import
 
 
-@pytest.fixture(scope="module")
-def card(tmp_path_factory):
-    """Give the card of a network, which is converted once."""
-    folder = tmp_path_factory.mktemp("panns")
-
-    def make(name):
-        if not (folder / name).exists():
-            (folder / name).mkdir()
-            load_encoder(str(build(name, folder / name)))
-        return folder / name / "own.toml"
-
-    return make
-
-
 @pytest.mark.parametrize("name", NETWORKS)
-def test_samples_in_and_probabilities_out(card, tmp_path, name):
-    encoder, bundle = fit(card(name), tmp_path)
+def test_samples_in_and_probabilities_out(panns_card, tmp_path, name):
+    encoder, bundle = fit(panns_card(name), tmp_path)
     report = run_export(tmp_path)
     assert (report.encoder, report.licence) == ("own", encoder.card.licence)
     assert report.embedding_difference < 1e-4
     assert_gives_what_birdemb_gives(report, encoder, bundle)
 
 
-def test_all_heads_start_from_the_network_s_own_logits(card, tmp_path):
-    encoder, bundle = fit(card(SMALL), tmp_path, heads=HEADS, kept_logits=True)
+def test_all_heads_start_from_the_network_s_own_logits(panns_card, tmp_path):
+    encoder, bundle = fit(panns_card(SMALL), tmp_path, heads=HEADS, kept_logits=True)
     assert_gives_what_birdemb_gives(run_export(tmp_path), encoder, bundle)
 
 
-def test_neither_torch_nor_the_checkpoint_is_needed(card, tmp_path, monkeypatch):
+def test_neither_torch_nor_the_checkpoint_is_needed(panns_card, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
-    shutil.copytree(card(SMALL).parent, copy)
+    shutil.copytree(panns_card(SMALL).parent, copy)
     encoder, bundle = fit(copy / "own.toml", tmp_path)
     (copy / encoder.card.weights.file).unlink()
     for package in ("torch", "torchlibrosa", "panns_inference"):
@@ -52,6 +35,6 @@ def test_neither_torch_nor_the_checkpoint_is_needed(card, tmp_path, monkeypatch)
     assert_gives_what_birdemb_gives(run_export(tmp_path), encoder, bundle)
 
 
-def test_windows_of_less_than_a_second_are_padded(card, tmp_path):
-    encoder, bundle = fit(card(SMALL), tmp_path, window=0.25)
+def test_windows_of_less_than_a_second_are_padded(panns_card, tmp_path):
+    encoder, bundle = fit(panns_card(SMALL), tmp_path, window=0.25)
     assert_gives_what_birdemb_gives(run_export(tmp_path), encoder, bundle)

@@ -269,6 +269,17 @@ def test_scale_is_applied_once_where_a_convolution_is_read_twice(quantizer, worl
 def test_convolution_that_loses_most_stays_in_float(quantizer, world, monkeypatch):
     spectrograms = quantizer.look(windows_of(world.data, 5.0)[:4])
     chosen = quantization.Calibration(spectrograms, spectrograms, 1, [], "")
+    really_quantize, made_before = quantizer.quantize, {}
+
+    def quantize_once(numbers, inputs, *, correct_bias=True):
+        """Quantize as ever, but the same convolutions with the same windows only once: it takes seconds."""
+        assert len(inputs) == len(spectrograms)
+        key = (*numbers, correct_bias)
+        if key not in made_before:
+            made_before[key] = really_quantize(numbers, inputs, correct_bias=correct_bias)
+        return made_before[key]
+
+    monkeypatch.setattr(quantizer, "quantize", quantize_once)
     monkeypatch.setattr(quantizer, "quantizable", [6, 27, 60])
     monkeypatch.setattr(quantization, "_LEFT_IN_FLOAT", (0, 1))
     all_three = quantizer.compare(quantizer.quantize([6, 27, 60], spectrograms), spectrograms).mean()

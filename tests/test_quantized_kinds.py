@@ -1,6 +1,7 @@
 """Quantization of encoders of other kinds than BirdNET, through the same path as a user's weights go."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -132,16 +133,14 @@ def test_quantized_network_hears_no_length_that_the_network_itself_cannot(
 
 
 @pytest.mark.slow
-def test_panns_is_quantized(recordings_of_two_classes, tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch")
+def test_panns_is_quantized(recordings_of_two_classes, panns_card, tmp_path, monkeypatch):
     pytest.importorskip("nncf")
-    from birdemb.embed.panns_networks import make_network
-
     monkeypatch.setenv("BIRDEMB_MODELS", str(tmp_path / "models"))
     card = load_card("panns-mobilenetv1")
-    torch.manual_seed(0)
+    made = panns_card(card.name)
     (tmp_path / "models").mkdir()
-    torch.save({"model": make_network(card.tensors.call).state_dict()}, tmp_path / "models" / card.weights.file)
+    shutil.copy(made.with_name("weights.pth"), tmp_path / "models" / card.weights.file)
+    shutil.copytree(made.with_name("own-openvino"), tmp_path / "models" / f"{card.name}-openvino")
     report = quantize(card.name, calibrate=recordings_of_two_classes, **LOW)
     assert report.quantized >= 13
     assert report.bytes < 0.3 * report.float_bytes

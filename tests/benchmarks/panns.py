@@ -56,7 +56,7 @@ def measure(card: str, rounds: int) -> None:
             {
                 "torch": lambda: network(samples),
                 "OpenVINO": lambda: encoder.encode(windows),
-                "front end": lambda: make_log_mels(windows, encoder._filters),
+                "front end": lambda: make_log_mels(windows, encoder.filters),
             },
             rounds,
         )
