@@ -81,7 +81,7 @@ class LogisticHead(MultiLabelHead):
     scale of the features are those of all windows. A class that does not converge is told of with scikit-learn's
     ``ConvergenceWarning``.
 
-    ``"cv"`` is the default because of measurements on 14 real species and in seven synthetic worlds, each heard by two
+    ``"cv"`` is the default because of measurements on 14 real species and in seven synthetic worlds, these heard by two
     encoders: its mean macro ROC-AUC in soundscapes was 0.888, and that of 0.01, 0.001 and 0.0001 was 0.884, 0.887 and
     0.881 (``tests/benchmarks/choices.py``). It hears the recordings of the table alone: where an offset does better in
     soundscapes than on those, as one of an encoder that was trained on soundscapes, it corrects more than is good.
