@@ -38,8 +38,8 @@ class LogisticHead(MultiLabelHead):
         solutions, so that it is much stronger here than scikit-learn's own default. A strong ridge also pulls
         probabilities towards 0.5, which calibration undoes. ``"cv"`` chooses for each class by inner folds: the
         smallest `C` whose weighted log loss on groups that the fit has not seen is within a standard error of the
-        smallest loss (with an offset, the `C` of the smallest loss), at the scale of the scores that is best for all
-        classes, since calibration follows. The mean loss of all classes is mixed in as if it were ten more
+        smallest loss (the `C` of that loss itself where the offset is not 0), at the scale of the scores that is best
+        for all classes, since calibration follows. The mean loss of all classes is mixed in as if it were ten more
         groups of the class, since a rare class cannot tell by itself, and where nothing can be told of a class
         it decides alone. Where nothing can be told of any class, `C` times the total weight of the class is 0.2.
     Cs : sequence of float or None, default=None

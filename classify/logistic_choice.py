@@ -209,8 +209,8 @@ def choose_penalties(
     further above the smallest than one standard error of that, by its spread between the folds: the rule of one
     standard error (L. Breiman, J. Friedman, R. Olshen and C. Stone, "Classification and Regression Trees", 1984,
     section 3.4.3), which glmnet calls ``lambda.1se``. Held-out groups are as clean as those that were learnt from,
-    soundscapes are not, and what is simpler carries further. With an offset a column takes the penalty with the
-    smallest loss: `birdemb.classify.trust` draws it towards the offset afterwards.
+    soundscapes are not, and what is simpler carries further. A column with an offset other than 0 takes the penalty
+    with the smallest loss: `birdemb.classify.trust` draws it towards the offset afterwards.
 
     Parameters
     ----------
@@ -234,20 +234,21 @@ def choose_penalties(
     own = losses[:, scale, np.arange(len(path))]
     pooled = own.mean(axis=2, keepdims=True)
     groups = plan.groups[plan.assessable]
-    errors = 1.0 if columns.offset is None else 0.0
-    chosen = np.full(len(plan.assessable), _find_strongest(pooled, errors)[0])
-    chosen[plan.assessable] = _find_strongest(groups * own + POOLED_GROUPS * pooled, errors)
+    known = np.zeros(len(plan.assessable)) if columns.offset is None else columns.offset.any(axis=0)
+    errors = np.where(known, 0.0, 1.0)
+    chosen = _find_strongest(np.repeat(pooled, len(errors), axis=2), errors)
+    chosen[plan.assessable] = _find_strongest(groups * own + POOLED_GROUPS * pooled, errors[plan.assessable])
     return chosen
 
 
-def _find_strongest(losses: _Floats, errors: float) -> NDArray[np.intp]:
+def _find_strongest(losses: _Floats, errors: _Floats) -> NDArray[np.intp]:
     """Give the first penalty within so many standard errors of the best.
 
     Parameters
     ----------
     losses : ndarray of shape (folds, penalties, columns), float64
         From the strongest penalty.
-    errors : float
+    errors : ndarray of shape (columns,), float64
 
     Returns
     -------

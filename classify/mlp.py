@@ -218,10 +218,10 @@ class MLPHead(MultiLabelHead):
             for before, after in pairwise(sizes)
         ]
         outputs = columns.targets.shape[1]
-        biases = np.zeros(outputs)
-        if columns.offset is None and outputs:
-            positives = np.where(columns.targets, columns.weights, 0.0).sum(axis=0)
-            biases = np.log(positives / (columns.weights.sum(axis=0) - positives))
+        positives = np.where(columns.targets, columns.weights, 0.0).sum(axis=0)
+        biases = np.log(positives / (columns.weights.sum(axis=0) - positives))
+        if columns.offset is not None:
+            biases[columns.offset.any(axis=0)] = 0.0
         return [
             *layers,
             (np.zeros((networks, sizes[-1], outputs), dtype), np.tile(biases, (networks, 1)).astype(dtype)),

@@ -183,7 +183,7 @@ class TestChoice:
     def test_the_strongest_penalty_within_a_standard_error(self, seed, with_offset):
         X, y, groups = make_recordings(seed, noise=2.0)
         X, targets = X.astype(np.float64), y[:, :1].astype(bool)  # with one class there is nobody to pool with
-        offset = np.zeros(targets.shape) if with_offset else None
+        offset = np.full(targets.shape, 0.1) if with_offset else None
         columns = Columns(targets, np.ones(targets.shape), np.ones(len(X)), offset, groups.astype(np.int64))
         plan = plan_folds(X, columns, 5, 0)
         columns, X = sort_columns(columns, plan.order), X[plan.order]

@@ -97,7 +97,7 @@ def compare(model, shape, values=None):
     graph = GraphBuilder("model")
     source = graph.add_input("values", ("n", *shape[1:]))
     known = {model.inputs[0].get_node().get_name(): source}
-    result = translate_model(model, graph, known)
+    (result,) = translate_model(model, graph, known)
     sizes = [entry.get_length() if entry.is_static else "n" for entry in model.outputs[0].get_partial_shape()]
     graph.add_output("result", result, sizes)
     if values is None:

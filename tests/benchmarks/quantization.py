@@ -138,7 +138,7 @@ class Ways:
         graph = GraphBuilder("trunk")
         shape = ["windows", *list(self.inputs.shape[1:])]
         known = {parameter.get_name(): graph.add_input("spectrograms", shape)}
-        graph.add_output("embeddings", translate_model(model, graph, known), ("windows", 1024))
+        graph.add_output("embeddings", *translate_model(model, graph, known), ("windows", 1024))
         proto = graph.build({})
         convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
         for number, node in enumerate(convolutions):
