@@ -234,8 +234,9 @@ def choose_penalties(
     own = losses[:, scale, np.arange(len(path))]
     pooled = own.mean(axis=2, keepdims=True)
     groups = plan.groups[plan.assessable]
-    known = np.zeros(len(plan.assessable)) if columns.offset is None else columns.offset.any(axis=0)
-    errors = np.where(known, 0.0, 1.0)
+    errors = np.ones(len(plan.assessable))
+    if columns.offset is not None:
+        errors[columns.offset.any(axis=0)] = 0.0
     chosen = _find_strongest(np.repeat(pooled, len(errors), axis=2), errors)
     chosen[plan.assessable] = _find_strongest(groups * own + POOLED_GROUPS * pooled, errors[plan.assessable])
     return chosen

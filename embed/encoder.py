@@ -57,7 +57,7 @@ class Encoder(ABC):
     Raises
     ------
     InputError
-        If it has no logits, or does not run in this precision or pool in this way.
+        If it has no logits, does not run in this precision or pool in this way, or the window is too short for it.
     """
 
     revision = 1
@@ -65,6 +65,9 @@ class Encoder(ABC):
 
     poolings: tuple[str, ...] = ("max", "mean", "mean+max", "whole")
     """What it can make one embedding of a window's frames with."""
+
+    shortest_samples: int = 0
+    """The shortest window that it can hear, in samples at the card's rate."""
 
     def __init__(
         self,
@@ -80,6 +83,11 @@ class Encoder(ABC):
             raise InputError(f"{card.name} pools by {' or '.join(self.poolings)}, not by {card.pooling}.")
         if logits and not card.classes:
             raise InputError(f"{card.name} knows no classes by itself, so that it has no logits. Leave --logits out.")
+        if round(window * card.sample_rate) < self.shortest_samples:
+            raise InputError(
+                f"For {card.name} a window of {window:g} s is too short; expected "
+                f"{self.shortest_samples / card.sample_rate:g} s or more."
+            )
         self.card = card
         self.window = window
         self.weights = weights.path if weights is not None else None

@@ -7,19 +7,13 @@ made of them over time is plain statistics. It is weaker than a learned encoder,
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.fft
 import scipy.signal
 from numpy.typing import NDArray
 
-from birdemb.embed.card import Card
 from birdemb.embed.encoder import Encoder
-from birdemb.errors import InputError
-
-if TYPE_CHECKING:
-    from birdemb.embed.weights import FoundWeights
 
 __all__ = [
     "BANDS",
@@ -68,22 +62,7 @@ class MelspecEncoder(Encoder):
 
     poolings = ("mean",)  # of a window heard whole there is but one row
 
-    def __init__(
-        self,
-        card: Card,
-        *,
-        window: float = 5.0,
-        weights: FoundWeights | None = None,
-        precision: str = "f32",
-        logits: bool = False,
-    ) -> None:
-        super().__init__(card, window=window, weights=weights, precision=precision, logits=logits)
-        shortest = (DIFFERENCE_FRAMES - 1) * HOP
-        if self.window_samples < shortest:
-            raise InputError(
-                f"{card.name} takes differences over {DIFFERENCE_FRAMES} short frames, for which a window of "
-                f"{window:g} s is too short; expected {shortest / card.sample_rate:g} s or more."
-            )
+    shortest_samples = (DIFFERENCE_FRAMES - 1) * HOP  # as many short frames as the differences are taken over
 
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         # Samples of absurd size overflow; what is not finite is refused by the caller.
