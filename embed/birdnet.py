@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +12,10 @@ import openvino as ov
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from birdemb.embed.birdnet_graph import MelBranch, read_classifier, read_network
+from birdemb.embed.birdnet_graph import MelBranch, Network, fit_trunk, make_classifier, make_network, read_classifier
+from birdemb.embed.birdnet_parts import read_parts
 from birdemb.embed.card import Card
+from birdemb.embed.convolution_kernels import takes_slower_kernels
 from birdemb.embed.encoder import Encoder
 from birdemb.embed.frames import cut_frames, pool_rows
 from birdemb.embed.openvino_models import compile_model
@@ -63,28 +65,32 @@ class BirdNetEncoder(Encoder):
                 f"{card.name} hears a window in one pass, for which {window:g} s are too long; "
                 f"expected {_LONGEST_PASS:g} s or less."
             )
-        self._weights_file = weights.path
+        self._found = weights
 
     def read_classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """As of every encoder: BirdNET's logits are linear in the embedding of a pass, and in a mean of such."""
         if self.card.pooling not in ("mean", "whole"):
             return None
-        return read_classifier(self._weights_file, self.card.dim)
+        return read_classifier(self._found.path, self.card.dim)
 
     def read_trunk(self) -> Trunk:
         """As of every encoder: all that stands behind the spectrograms."""
         passes = self._passes
-        model = passes.network.trunk
+        model = self.make_network(passes.samples).trunk
         model.input(0).get_tensor().set_names({"spectrograms"})
         model.output(0).get_tensor().set_names({"embeddings"})
         return Trunk(
             model=model,
-            core=passes.network.core,
             seconds=self.frame_seconds,
             samples=passes.samples,
             look=passes.look_at_all,
             at_once=PASSES_AT_ONCE,
+            compile=lambda: compile_model(passes.make_network().trunk, "f32"),
         )
+
+    def make_network(self, samples: int) -> Network:
+        """Make the network for passes of so many samples: not what is compiled, but the same for every processor."""
+        return make_network(read_parts(self._found, self.card.network_dim), samples)
 
     @cached_property
     def _passes(self) -> Passes:
@@ -97,7 +103,7 @@ class BirdNetEncoder(Encoder):
 
     def _make_passes(self, seconds: float) -> Passes:
         samples = round(seconds * self.card.sample_rate)
-        return Passes(self._weights_file, samples, self.card.network_dim, self.arithmetic, self.quantized)
+        return Passes(self._found, samples, self.card.network_dim, self.arithmetic, self.quantized)
 
     def _encode(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         return pool_rows(self._hear(windows, self._passes, self.frame_starts), self.card.pooling)
@@ -123,7 +129,7 @@ class Passes:
 
     Parameters
     ----------
-    weights : Path
+    weights : FoundWeights
         The official FP32 file.
     samples : int
         Length of what is heard in one pass.
@@ -136,39 +142,38 @@ class Passes:
 
     Attributes
     ----------
-    network : Network
-        What was compiled.
     samples : int
         As given.
     """
 
     def __init__(
-        self, weights: Path, samples: int, dim: int, precision: str, quantized: QuantizedNetwork | None = None
+        self, weights: FoundWeights, samples: int, dim: int, precision: str, quantized: QuantizedNetwork | None = None
     ) -> None:
         self.samples = samples
-        network = read_network(weights, samples, dim)
+        self._weights, self._dim = weights, dim
+        network = self.make_network()
         self._branches, steps = network.branches, network.steps
         self._folded = [np.empty((1, steps, len(branch.weights)), np.float32) for branch in self._branches]
         self._offset = np.empty((1, 1, 1), np.float32)
         self._spectrograms = np.empty((PASSES_AT_ONCE, *list(network.front_end.output(0).shape)[1:]), np.float32)
-        self._front_end = compile_model(network.front_end, "f32", network.core).create_infer_request()
+        self._front_end = compile_model(network.front_end, "f32").create_infer_request()
         for index, array in enumerate([*self._folded, self._offset]):
             self._front_end.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
         if quantized is None:
-            trunk = compile_model(network.trunk, precision, network.core)
+            trunk = compile_model(network.trunk, precision)
         else:
-            model = quantized.read(network.core)
-            shape = model.input(0).partial_shape
-            shape[3] = steps
-            model.reshape(shape)
             # What is not quantized in it stays in float32.
-            trunk = compile_model(model, "f32", network.core)
+            trunk = compile_model(fit_trunk(quantized.read(), steps), "f32")
         self._trunk = trunk.create_infer_request()
-        self.network = network
+
+    def make_network(self) -> Network:
+        """Make the network that is compiled, whose trunk asks for the fastest kernels that this processor has."""
+        parts = read_parts(self._weights, self._dim)
+        return make_network(replace(parts, graph=parts.asking) if takes_slower_kernels() else parts, self.samples)
 
     @cached_property
     def _classifier(self) -> ov.InferRequest:
-        return compile_model(self.network.classifier, "f32", self.network.core).create_infer_request()
+        return compile_model(make_classifier(self._weights.path, self._dim), "f32").create_infer_request()
 
     def run(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn frames of shape (n, samples) into embeddings of shape (n, dim)."""

@@ -17,7 +17,7 @@ The constants are read from the file itself. The network behind is kept as it is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,20 @@ import openvino.opset13 as ops
 from numpy.typing import NDArray
 from openvino.frontend import ConversionExtension
 
+from birdemb.embed.convolution_kernels import ask_for_kernels
+from birdemb.embed.openvino_models import read_graph
 from birdemb.errors import InputError
 
-__all__ = ["MelBranch", "Network", "read_classifier", "read_network"]
+__all__ = [
+    "MelBranch",
+    "Network",
+    "Parts",
+    "fit_trunk",
+    "make_classifier",
+    "make_network",
+    "part_weights",
+    "read_classifier",
+]
 
 _SPECTROGRAM_SHAPE = "[?,511,96,2]"  # frames of 3 s: time steps, mel bands, the two spectrograms
 
@@ -66,13 +77,35 @@ class MelBranch:
 
 
 @dataclass(frozen=True)
-class Network:
-    """BirdNET, not yet compiled.
+class Parts:
+    """What the file is parted into. Nothing of it depends on how much is to be heard in one pass.
 
     Parameters
     ----------
-    core : openvino.Core
-        Compiles the models.
+    branches : sequence of MelBranch
+        The two spectrograms.
+    factors, summands : ndarray of shape (branches,), float32
+        What each spectrogram is multiplied by, and what is then added.
+    graph, tensors : bytes
+        The trunk, for frames of 3 s, in the two files of OpenVINO's own format.
+    asking : bytes
+        The same graph, which asks for the kernels that `birdemb.embed.convolution_kernels` tells of.
+    """
+
+    branches: Sequence[MelBranch]
+    factors: NDArray[np.float32]
+    summands: NDArray[np.float32]
+    graph: bytes = field(repr=False)
+    tensors: bytes = field(repr=False)
+    asking: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Network:
+    """BirdNET for frames of one length, not yet compiled.
+
+    Parameters
+    ----------
     branches : sequence of MelBranch
         The two spectrograms.
     steps : int
@@ -83,63 +116,81 @@ class Network:
     trunk : openvino.Model
         Frames of shape (n, 2, mel bands, steps); gives embeddings of shape (n, dim): the mean over time of the last
         feature map.
-    classifier : openvino.Model
-        Embeddings of shape (n, dim); gives logits of shape (n, classes).
     """
 
-    core: ov.Core
     branches: Sequence[MelBranch]
     steps: int
     front_end: ov.Model
     trunk: ov.Model
-    classifier: ov.Model
 
 
-def read_network(weights: Path, frame_samples: int, dim: int) -> Network:
-    """Read the TFLite file and part it into front end, trunk and classifier.
+def part_weights(weights: Path, dim: int, folder: Path) -> Parts:
+    """Part the TFLite file into front end and trunk.
 
     Parameters
     ----------
     weights : Path
         The official FP32 file.
-    frame_samples : int
-        Length at 48 kHz of what is to be heard in one pass, 3 s or more.
     dim : int
         Width of an embedding.
+    folder : Path
+        For files of no further use, as OpenVINO writes its format to nothing else.
 
     Returns
     -------
-    Network
+    Parts
 
     Raises
     ------
     InputError
         If this version of OpenVINO reads the file into another graph.
     """
-    core, nodes, constants = _read_file(weights)
+    nodes, constants = _read_file(weights)
     spectrograms = _find_only(nodes, "Concat", _SPECTROGRAM_SHAPE)
     embedding = _find_only(nodes, "ReduceMean", f"[?,{dim}]")
     branches = [_read_branch(constants, f"model/MEL_SPEC{number}") for number in (1, 2)]
-    steps = min(branch.count(frame_samples) for branch in branches)
 
     # Behind the spectrograms stand a factor and a summand for each, and a transposition into the trunk's layout.
     factor = _only_reader(spectrograms, "Multiply")
     summand = _only_reader(factor, "Add")
     turned = _only_reader(summand, "Transpose")
-    scales = [_constant_of(node).ravel() for node in (factor, summand)]
-    spectrogram = ops.parameter([-1, len(branches), len(branches[0].of_a_constant), steps], np.float32)
+    spectrogram = ops.parameter(turned.output(0).get_partial_shape(), np.float32)
     for reader in list(turned.output(0).get_target_inputs()):
         reader.replace_source_output(spectrogram.output(0))
     trunk = ov.Model([ops.result(embedding.output(0))], [spectrogram], "birdnet-2.4-trunk")
-    trunk.validate_nodes_and_infer_types()  # the file's shapes are those of 3 s
-    return Network(
-        core=core,
-        branches=branches,
-        steps=steps,
-        front_end=_make_front_end(branches, steps, *scales),
-        trunk=trunk,
-        classifier=_make_classifier(constants, dim),
-    )
+    graph, tensors = folder / "trunk.xml", folder / "trunk.bin"
+    ov.serialize(trunk, graph, tensors)
+    written = graph.read_bytes()
+    # Copied, as the model that owns their memory ends here.
+    factors, summands = (_constant_of(node).ravel().copy() for node in (factor, summand))
+    return Parts(branches, factors, summands, written, tensors.read_bytes(), ask_for_kernels(written))
+
+
+def make_network(parts: Parts, frame_samples: int) -> Network:
+    """Put the parts together for frames of one length.
+
+    Parameters
+    ----------
+    parts : Parts
+    frame_samples : int
+        Length at 48 kHz of what is to be heard in one pass, 3 s or more.
+
+    Returns
+    -------
+    Network
+    """
+    steps = min(branch.count(frame_samples) for branch in parts.branches)
+    trunk = fit_trunk(read_graph(parts.graph, parts.tensors), steps)
+    front_end = _make_front_end(parts.branches, steps, parts.factors, parts.summands)
+    return Network(parts.branches, steps, front_end, trunk)
+
+
+def fit_trunk(trunk: ov.Model, steps: int) -> ov.Model:
+    """Let a trunk, in place, take spectrograms of so many time steps."""
+    shape = trunk.input(0).partial_shape
+    shape[3] = steps
+    trunk.reshape(shape)
+    return trunk
 
 
 def read_classifier(weights: Path, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -162,12 +213,37 @@ def read_classifier(weights: Path, dim: int) -> tuple[NDArray[np.float32], NDArr
     InputError
         If this version of OpenVINO reads the file into another graph.
     """
-    matrix, bias = _classifier_of(_read_file(weights)[2], dim)
+    matrix, bias = _classifier_of(_read_file(weights)[1], dim)
     # Copied, as the model that owns their memory ends here.
     return np.ascontiguousarray(matrix.T), bias.copy()
 
 
-def _read_file(weights: Path) -> tuple[ov.Core, list[ov.Node], dict[str, Any]]:
+def make_classifier(weights: Path, dim: int) -> ov.Model:
+    """Make the last layer as a model: embeddings of shape (n, dim) in, logits of shape (n, classes) out.
+
+    Parameters
+    ----------
+    weights : Path
+        The official FP32 file.
+    dim : int
+        Width of an embedding.
+
+    Returns
+    -------
+    openvino.Model
+
+    Raises
+    ------
+    InputError
+        If this version of OpenVINO reads the file into another graph.
+    """
+    matrix, bias = _classifier_of(_read_file(weights)[1], dim)
+    embeddings = ops.parameter([-1, dim], np.float32, "embeddings")
+    logits = ops.add(ops.matmul(embeddings, ops.constant(matrix), False, True), ops.constant(bias))
+    return ov.Model([ops.result(logits.output(0))], [embeddings], "birdnet-2.4-classifier")
+
+
+def _read_file(weights: Path) -> tuple[list[ov.Node], dict[str, Any]]:
     core = ov.Core()
     # OpenVINO's reader knows no RFFT2D; as the node is cut away later, anything may stand in for it.
     core.add_extension(ConversionExtension("RFFT2D", lambda node: [ops.relu(node.get_input(0)).output(0)]))
@@ -181,7 +257,7 @@ def _read_file(weights: Path) -> tuple[ov.Core, list[ov.Node], dict[str, Any]]:
             "official file of BirdNET 2.4; get it again with `birdemb encoders fetch birdnet-2.4 --force`."
         ) from error
     constants = {node.get_friendly_name(): node for node in nodes if node.get_type_name() == "Constant"}
-    return core, nodes, constants
+    return nodes, constants
 
 
 def _integers(*values: int) -> NDArray[np.int64]:
@@ -264,10 +340,3 @@ def _classifier_of(constants: dict[str, Any], dim: int) -> tuple[NDArray[np.floa
             f"its classifier has arrays of shape {shapes[0]} and {shapes[1]}, expected (classes, {dim})"
         )
     return constants[names[0]].data, constants[names[1]].data
-
-
-def _make_classifier(constants: dict[str, Any], dim: int) -> ov.Model:
-    embeddings = ops.parameter([-1, dim], np.float32, "embeddings")
-    matrix, bias = _classifier_of(constants, dim)
-    logits = ops.add(ops.matmul(embeddings, ops.constant(matrix), False, True), ops.constant(bias))
-    return ov.Model([ops.result(logits.output(0))], [embeddings], "birdnet-2.4-classifier")

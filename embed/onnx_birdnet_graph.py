@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 
 from birdemb.embed.birdnet import BirdNetEncoder
-from birdemb.embed.birdnet_graph import MelBranch, Network, read_classifier, read_network
+from birdemb.embed.birdnet_graph import MelBranch, Network, read_classifier
 from birdemb.embed.onnx_frames import add_cut, add_frames, add_pooling
 from birdemb.embed.openvino_onnx import translate_model
 from birdemb.embed.windows import place_frames
@@ -48,7 +48,7 @@ def _hear(graph: GraphBuilder, encoder: BirdNetEncoder, waveform: str, seconds: 
     """Give the embeddings of all frames of each window, one after the other, shape (n * frames, dim)."""
     rate = encoder.card.sample_rate
     samples = round(seconds * rate)
-    network = read_network(_weights_of(encoder), samples, encoder.card.network_dim)
+    network = encoder.make_network(samples)
     frames = add_frames(graph, waveform, encoder.window_samples, [round(start * rate) for start in starts], samples)
     (rows,) = translate_model(network.trunk, graph, {_parameter(network.trunk, 0): _look(graph, network, frames)})
     return rows

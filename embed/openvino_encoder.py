@@ -33,7 +33,7 @@ class OpenVinoEncoder(NetworkEncoder):
     @cached_property
     def _model(self) -> ov.Model:
         if self.quantized is not None:
-            return self.quantized.read(ov.Core())
+            return self.quantized.read()
         model = read_model(self.weights_path, self.card)
         name = self.tensors.input
         if len(model.inputs) != 1 or (name and name not in model.inputs[0].names):
@@ -68,7 +68,6 @@ class OpenVinoEncoder(NetworkEncoder):
         embedding = self.outputs[0]  # before the model is fitted, which has other ones
         return Trunk(
             model=self._fit(),
-            core=ov.Core(),
             seconds=self.frame_samples / self.card.sample_rate,
             samples=self.frame_samples,
             look=self._look,

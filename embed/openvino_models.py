@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import openvino as ov
 
 from birdemb.embed.card import Card
@@ -12,7 +13,7 @@ from birdemb.embed.onnx_files import read_onnx_contents
 from birdemb.embed.weights import weights_of
 from birdemb.errors import InputError
 
-__all__ = ["compile_model", "find_output", "read_model", "reason_of"]
+__all__ = ["compile_model", "find_output", "read_graph", "read_model", "reason_of"]
 
 _MISREAD = frozenset({"DFT (one-sided)"})
 """Operations of ONNX that OpenVINO reads without a word and gets wrong: seen in 2026.4, whose result has an axis too
@@ -46,6 +47,21 @@ def read_model(path: Path, card: Card) -> ov.Model:
             f"OpenVINO {ov.__version__} cannot read {path}, the weights of {card.name}: {reason_of(error)}. "
             "Expected an ONNX file or an OpenVINO IR (.xml with its .bin) of which it knows every operation."
         ) from error
+
+
+def read_graph(graph: bytes, tensors: bytes) -> ov.Model:
+    """Read a model in OpenVINO's own format from memory, so that it is what was hashed.
+
+    Parameters
+    ----------
+    graph, tensors : bytes
+        The contents of its ``.xml`` and its ``.bin``.
+
+    Returns
+    -------
+    openvino.Model
+    """
+    return ov.Core().read_model(graph, ov.Tensor(np.frombuffer(tensors, np.uint8)))
 
 
 def _check_onnx_file(path: Path, card: Card) -> None:
@@ -111,15 +127,13 @@ def find_output(model: ov.Model, name: str, card: Card) -> int:
     )
 
 
-def compile_model(model: ov.Model, precision: str, core: ov.Core | None = None) -> ov.CompiledModel:
+def compile_model(model: ov.Model, precision: str) -> ov.CompiledModel:
     """Compile a model for one thread.
 
     Parameters
     ----------
     model : openvino.Model
     precision : {"f32", "bf16"}
-    core : openvino.Core, optional
-        One with extensions that the model needs.
 
     Returns
     -------
@@ -134,7 +148,7 @@ def compile_model(model: ov.Model, precision: str, core: ov.Core | None = None) 
         # Pinned, the threads of all worker processes would share the same first core.
         "ENABLE_CPU_PINNING": False,
     }
-    return (core or ov.Core()).compile_model(model, "CPU", settings)
+    return ov.Core().compile_model(model, "CPU", settings)
 
 
 def reason_of(error: RuntimeError) -> str:

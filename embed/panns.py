@@ -99,7 +99,6 @@ class PannsEncoder(NetworkEncoder):
         """As of every encoder: all that stands behind the spectrograms."""
         return Trunk(
             model=self.model,
-            core=ov.Core(),
             seconds=self.frame_samples / self.card.sample_rate,
             samples=self.frame_samples,
             look=self._look,
@@ -126,7 +125,7 @@ class PannsEncoder(NetworkEncoder):
     def model(self) -> ov.Model:
         """All that stands behind the spectrograms, for frames of this length."""
         if self.quantized is not None:
-            model = self.quantized.read(ov.Core())
+            model = self.quantized.read()
         else:
             model = read_model(self.weights_path / TRUNK_FILE, self.card)
         try:

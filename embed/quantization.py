@@ -193,7 +193,7 @@ def quantize_encoder(
     float_bytes = weigh(quantizer.model)
     if precision == "bf16":
         return replace(report, bytes=float_bytes, float_bytes=float_bytes)
-    return write_network(report, made.model, float_bytes, card, encoder.weights_sha256, trunk.core)
+    return write_network(report, made.model, float_bytes, card, encoder.weights_sha256)
 
 
 def _check(name: str, precision: str) -> Card:

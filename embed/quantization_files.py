@@ -28,7 +28,7 @@ def weigh(model: ov.Model) -> int:
 
 
 def write_network(
-    report: QuantizationReport, model: ov.Model, float_bytes: int, card: Card, weights_sha256: str | None, core: ov.Core
+    report: QuantizationReport, model: ov.Model, float_bytes: int, card: Card, weights_sha256: str | None
 ) -> QuantizationReport:
     """Write a network and its record into the report's folder.
 
@@ -44,8 +44,6 @@ def write_network(
         Of the encoder.
     weights_sha256 : str or None
         Of those that it was made of.
-    core : openvino.Core
-        Knows the processor.
 
     Returns
     -------
@@ -56,6 +54,7 @@ def write_network(
     target = report.folder
     if target is None:
         raise ValueError("the report names no folder")
+    core = ov.Core()
     with replace_folder_atomically(target) as temporary:
         size = _save(model, temporary)
         hashes = {file: hash_file(temporary / file) for file in (GRAPH_FILE, TENSORS_FILE)}

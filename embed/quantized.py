@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import openvino as ov
 
 from birdemb.embed.card import Card
+from birdemb.embed.openvino_models import read_graph
 from birdemb.embed.packing import unpack
 from birdemb.embed.places import user_folder, weights_folder
 from birdemb.embed.quantization_record import GATES
@@ -71,19 +71,15 @@ class QuantizedNetwork:
         """What it adds to an encoder's identity: each calibration makes another network."""
         return {"quantized_sha256": self.sha256, "quantization": self.figures}
 
-    def read(self, core: ov.Core) -> ov.Model:
+    def read(self) -> ov.Model:
         """Make a model of it, with all that does not compute with integers in float32.
-
-        Parameters
-        ----------
-        core : openvino.Core
 
         Returns
         -------
         openvino.Model
             As the encoder's `birdemb.embed.trunk.Trunk` has it.
         """
-        model = core.read_model(self.graph, ov.Tensor(np.frombuffer(self.tensors, np.uint8)))
+        model = read_graph(self.graph, self.tensors)
         unpack(model)
         return model
 

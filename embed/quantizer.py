@@ -86,7 +86,7 @@ class Quantizer:
         self._halved = [
             node.get_friendly_name() for node in nodes if node.get_type_name() == "GroupConvolution" or _is_dense(node)
         ]
-        self.exact = self.compile(self.model)
+        self.exact = self.compile(self.model) if trunk.compile is None else trunk.compile().create_infer_request()
 
     def look(self, windows: Rows) -> Rows:
         """Turn windows into what the trunk is given."""
@@ -96,7 +96,7 @@ class Quantizer:
         """Make a model ready to run in one thread, without the form in which its weights are stored."""
         ready = model.clone()
         unpack(ready)
-        return compile_model(ready, precision, self.trunk.core).create_infer_request()
+        return compile_model(ready, precision).create_infer_request()
 
     def run(self, request: ov.InferRequest, inputs: Rows) -> Rows:
         """Turn what the trunk is given into embeddings, as many at once as in a real run."""

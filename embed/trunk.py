@@ -22,8 +22,6 @@ class Trunk:
     ----------
     model : openvino.Model
         With one input, frames along its first axis; all other axes of fixed length.
-    core : openvino.Core
-        Compiles it.
     seconds : float
         Length of a window that the network hears in one pass.
     samples : int
@@ -37,13 +35,15 @@ class Trunk:
         Turns that output for n windows into embeddings, shape (n, dim).
     at_once : int
         How many windows go through it together in a real run.
+    compile : callable
+        Compiles it for such a run, which may be done in another way than any model is.
     """
 
     model: ov.Model
-    core: ov.Core
     seconds: float
     samples: int
     look: Callable[[Rows], Rows]
     embedding: int = 0
     pool: Callable[[Rows], Rows] = lambda rows: rows
     at_once: int = 4
+    compile: Callable[[], ov.CompiledModel] | None = None

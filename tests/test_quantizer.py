@@ -44,7 +44,7 @@ def make_model(seed=0, *, dense=True):
 
 
 def make_trunk(model):
-    return Trunk(model, ov.Core(), seconds=1.0, samples=240, look=lambda rows: rows.reshape(-1, *SHAPE))
+    return Trunk(model, seconds=1.0, samples=240, look=lambda rows: rows.reshape(-1, *SHAPE))
 
 
 @pytest.fixture

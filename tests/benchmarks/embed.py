@@ -31,12 +31,14 @@ from threadpoolctl import threadpool_limits
 from birdemb.cache import EmbeddingCache
 from birdemb.embed.audio import Decoder
 from birdemb.embed.birdnet import Passes
-from birdemb.embed.birdnet_graph import Network
+from birdemb.embed.birdnet_graph import fit_trunk
+from birdemb.embed.birdnet_parts import read_parts
 from birdemb.embed.catalogue import load_card
-from birdemb.embed.openvino_models import compile_model
+from birdemb.embed.convolution_kernels import takes_slower_kernels
+from birdemb.embed.openvino_models import compile_model, read_graph
 from birdemb.embed.recordings import Recording, find_recordings
 from birdemb.embed.run import embed_folder
-from birdemb.embed.weights import find_weights
+from birdemb.embed.weights import FoundWeights, find_weights
 from birdemb.embed.windows import WindowGrid
 
 SETS = ("ogg-48000", "flac-44100", "wav-32000", "mp3-48000")
@@ -92,11 +94,12 @@ def cost(work: Callable[[], object], repeats: int = 5) -> float:
 class Stages:
     """What each stage costs for one window in one thread, in milliseconds."""
 
-    def __init__(self, weights: Path, window: float, precision: str) -> None:
+    def __init__(self, weights: FoundWeights, window: float, precision: str) -> None:
         self.window = window
         self.passes = Passes(weights, round(window * RATE), CARD.dim, precision)
         noise = np.random.default_rng(0).normal(0, 0.1, (4, self.passes.samples)).astype(np.float32)
-        spectrograms = np.empty(list(self.passes.network.front_end.output(0).shape)[1:], np.float32)
+        self.network = self.passes.make_network()
+        spectrograms = np.empty(list(self.network.front_end.output(0).shape)[1:], np.float32)
         self.front_end = cost(lambda: self.passes.look(noise[0], spectrograms), 20)
         self.trunk = cost(lambda: self.passes.run(noise), 10) / len(noise) - self.front_end
         self.write = self._cost_of_writing()
@@ -150,7 +153,7 @@ def count_gflop(model: ov.Model) -> float:
     return total / 1e9
 
 
-def measure_peak(network: Network, precision: str) -> float:
+def measure_peak(precision: str) -> float:
     """Measure a matrix product in one thread, in GFLOP/s: NumPy's, and in bf16, which NumPy lacks, OpenVINO's."""
     size = 2048
     a, b = np.random.default_rng(1).random((2, size, size), np.float32)
@@ -158,21 +161,30 @@ def measure_peak(network: Network, precision: str) -> float:
         with threadpool_limits(1):
             return 2 * size**3 / cost(lambda: a @ b) / 1e6
     given = ops.parameter([size, size], np.float32)
-    product = compile_model(
-        ov.Model([ops.matmul(given, ops.constant(b), False, False)], [given]), precision, network.core
-    )
+    product = compile_model(ov.Model([ops.matmul(given, ops.constant(b), False, False)], [given]), precision)
     request = product.create_infer_request()
     request.set_input_tensor(0, ov.Tensor(a, shared_memory=True))
     return 2 * size**3 / cost(request.infer) / 1e6
 
 
-def show_limit(weights: Path, precision: str) -> None:
+def compare_kernels(weights: FoundWeights, asking: ov.Model, steps: int) -> float:
+    """Give by how much the trunk is faster with the kernels that are asked for than with OpenVINO's own choice."""
+    parts = read_parts(weights, CARD.dim)
+    own = fit_trunk(read_graph(parts.graph, parts.tensors), steps)
+    requests = [compile_model(model, "f32").create_infer_request() for model in (own, asking)]
+    rows = np.random.default_rng(2).random((4, *list(own.input(0).partial_shape.get_max_shape())[1:]), np.float32)
+    # In turns, as the machine's speed drifts.
+    times = [[cost(lambda request=request: request.infer([rows]), 2) for request in requests] for _ in range(20)]  # type: ignore[misc]
+    return float(np.divide(*np.min(times, axis=0)))
+
+
+def show_limit(weights: FoundWeights, precision: str) -> None:
     """Print the arithmetic of a window and the share of the processor's peak that each stage reaches."""
     print("\nThe limit: what a matrix product reaches in one thread of this processor.")
     for window in (3.0, 5.0):
         stages = Stages(weights, window, precision)
-        network = stages.passes.network
-        peaks = {each: measure_peak(network, each) for each in dict.fromkeys(("f32", precision))}
+        network = stages.network
+        peaks = {each: measure_peak(each) for each in dict.fromkeys(("f32", precision))}
         print("  " + ", ".join(f"{peak:.0f} GFLOP/s in {each}" for each, peak in peaks.items()))
         # The front end runs in f32 whatever the precision.
         for name, model, taken, peak in (("front end", network.front_end, stages.front_end, peaks["f32"]),
@@ -180,6 +192,9 @@ def show_limit(weights: Path, precision: str) -> None:
             gflop = count_gflop(model)
             print(f"  {window:g} s window, {name:9}: {gflop:.2f} GFLOP, at the peak {gflop / peak * 1e3:5.2f} ms, "
                   f"taken {taken:5.2f} ms: {gflop / taken * 1e3 / peak:.0%} of the peak")  # fmt: skip
+        if takes_slower_kernels():
+            ratio = compare_kernels(weights, network.trunk, network.steps)
+            print(f"  with the kernels that are asked for, the trunk is {ratio:.2f} times as fast as without")
 
 
 def main() -> None:
@@ -201,7 +216,7 @@ def main() -> None:
         print(run.fresh_seconds)
         return
 
-    weights = find_weights(CARD).path
+    weights = find_weights(CARD)
     stages = [Stages(weights, window, args.precision) for window in (3.0, 5.0)]
     print(f"{args.jobs} workers, {args.precision}; seconds include start-up; x is the multiple of real time")
     for name in args.sets:
@@ -214,7 +229,7 @@ def main() -> None:
             line = f"{name:10} {hours:.2f} h   3 s windows {of_3:6.1f} s ({hours * 3600 / of_3:4.0f} x)"
             line += f"   5 s windows {of_5:6.1f} s ({hours * 3600 / of_5:4.0f} x)"
             if args.peer_python:
-                peer = time_peer(folder, args, weights, embeddings)
+                peer = time_peer(folder, args, weights.path, embeddings)
                 line += f"   peer, 3 s windows {peer:6.1f} s ({hours * 3600 / peer:4.0f} x)   ratio {peer / of_3:.2f}"
                 if rate == str(RATE):
                     line += f"   largest difference {compare(folder, embeddings, args):.1e}"

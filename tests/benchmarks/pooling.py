@@ -28,7 +28,7 @@ from birdemb.classify.heads import make_head
 from birdemb.embed.birdnet import Passes
 from birdemb.embed.catalogue import load_card
 from birdemb.embed.recordings import Recording, find_recordings
-from birdemb.embed.weights import find_weights
+from birdemb.embed.weights import FoundWeights, find_weights
 from birdemb.embed.windows import WindowGrid, stream_windows
 from birdemb.metrics import score_submission
 
@@ -44,7 +44,7 @@ def read_windows(recording: Recording) -> NDArray[np.float32]:
 class Ways:
     """Each way to hear a window, with what it gives and how long it took."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: FoundWeights) -> None:
         card = load_card("birdnet-2.4")
         self.frames, self.whole = (Passes(weights, round(s * RATE), card.dim, "f32") for s in (3.0, 5.0))
         self.seconds = {"two frames": 0.0, "one pass": 0.0}
@@ -108,7 +108,7 @@ def main() -> None:
     work = args.work or Path(tempfile.mkdtemp(prefix="pooling-"))
     if not (work / "mixed" / "truth.csv").exists():
         lay_out(args.data, args.make_soundscapes, work, args.soundscapes)
-    ways = Ways(find_weights(load_card("birdnet-2.4")).path)
+    ways = Ways(find_weights(load_card("birdnet-2.4")))
     species = pd.read_csv(work / "data" / "train.csv", keep_default_na=False)
     label_of = dict(zip(species["filename"].map(lambda name: Path(name).name), species["primary_label"], strict=True))
     embeddings, _, _, names = hear_all(ways, work / "data")
