@@ -30,7 +30,7 @@ from birdemb.prediction import Prediction
 from birdemb.progress import tell_on_standard_error
 from birdemb.recording_context import check_place
 from birdemb.results import Results, read_wish
-from birdemb.submission import SampleMatch, refuse_shared_stems
+from birdemb.submission import SampleMatch, refuse_other_soundscapes, refuse_shared_stems
 from birdemb.tables.forms import SUBMISSION, Output
 from birdemb.workspace import Workspace
 
@@ -200,6 +200,8 @@ def predict_folder(
     recordings = {one.name: one for one in found.recordings}
     if table.form == SUBMISSION:
         refuse_shared_stems(recordings)
+    if wish.sample is not None:
+        refuse_other_soundscapes(wish.sample, recordings)
     place.check_writable()
     for one in outputs:
         one.check_writable(bundle.labels, found.folder, recordings)

@@ -24,6 +24,7 @@ __all__ = [
     "name_soundscape",
     "read_scores",
     "refuse_other_classes",
+    "refuse_other_soundscapes",
     "refuse_shared_stems",
     "write_submission",
 ]
@@ -157,6 +158,30 @@ def refuse_other_classes(sample: pd.DataFrame, classes: Sequence[str]) -> None:
         raise InputError(
             f"The sample submission has none of the bundle's classes: it has {', '.join(wanted[:3])}, ...; "
             f"the bundle has {', '.join(classes[:3])}, ..."
+        )
+
+
+def refuse_other_soundscapes(sample: pd.DataFrame, recordings: Iterable[str]) -> None:
+    """Make sure that a sample asks for rows of some of the soundscapes.
+
+    Parameters
+    ----------
+    sample : pandas.DataFrame
+        As `read_scores` gives it.
+    recordings : iterable of str
+        Their paths, with forward slashes.
+
+    Raises
+    ------
+    InputError
+        If it has none of them, and there are some.
+    """
+    stems = [name_soundscape(recording) for recording in recordings]
+    wanted = sample["row_id"].str.rpartition("_")[0]
+    if stems and not wanted.isin(stems).any():
+        raise InputError(
+            f"The sample submission asks for none of the soundscapes: it has {sample['row_id'].iloc[0]!r}, and the "
+            f"first of them is {stems[0]!r}. Are these its soundscapes?"
         )
 
 

@@ -134,7 +134,7 @@ def test_sample_of_other_soundscapes_is_an_error(fitted):
     sample["row_id"] = "other_" + sample["row_id"]
     sample.to_csv("sample.csv", index=False)
     said = run("predict", "soundscapes", "--sample-submission", "sample.csv", "--jobs", 1, status=EXIT_ERROR)
-    assert "none of the predicted rows" in said
+    assert "none of the soundscapes: it has 'other_" in said
 
 
 @pytest.mark.slow

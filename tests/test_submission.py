@@ -12,7 +12,14 @@ from hypothesis.extra import numpy as hnp
 
 from birdemb.errors import InputError
 from birdemb.listing import EmbeddedRecording
-from birdemb.submission import make_submission, match_sample, read_scores, refuse_shared_stems, write_submission
+from birdemb.submission import (
+    make_submission,
+    match_sample,
+    read_scores,
+    refuse_other_soundscapes,
+    refuse_shared_stems,
+    write_submission,
+)
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -100,6 +107,19 @@ def test_where_nothing_was_predicted_a_sample_is_filled():
 def test_a_sample_without_any_of_the_classes_is_refused():
     with pytest.raises(InputError, match=r"none of the bundle's classes: it has kiwi, .*has wren"):
         match_sample(scores(["a_5"], wren=[0.1]), scores(["a_5"], kiwi=[0.0]), priors=[0.5])
+
+
+def test_a_sample_without_any_of_the_predicted_rows_is_refused():
+    with pytest.raises(InputError, match=r"none of the predicted rows: it has 'a_6', the prediction 'a_5'"):
+        match_sample(scores(["a_5"], wren=[0.1]), scores(["a_6"], wren=[0.0]), priors=[0.5])
+
+
+def test_a_sample_without_any_of_the_soundscapes_is_refused():
+    sample = scores(["north_lake_5", "north_lake_10"], wren=0.0)
+    with pytest.raises(InputError, match=r"none of the soundscapes: it has 'north_lake_5', .* is 'lake'"):
+        refuse_other_soundscapes(sample, ["site/lake.ogg", "north.ogg"])
+    refuse_other_soundscapes(sample, ["site/lake.ogg", "site/north_lake.ogg"])
+    refuse_other_soundscapes(sample, [])  # as in a competition's notebook before its soundscapes are there
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
