@@ -21,7 +21,7 @@ import platformdirs
 from birdemb.embed.birdnet_graph import MelBranch, Parts, part_weights
 from birdemb.embed.weights import FoundWeights
 from birdemb.errors import InputError
-from birdemb.storage import read_json, replace_folder_atomically, write_json
+from birdemb.storage import hash_file, read_json, replace_folder_atomically, write_json
 
 __all__ = ["locate_parts", "read_parts"]
 
@@ -61,8 +61,10 @@ def read_parts(weights: FoundWeights, dim: int) -> Parts:
             parts = part_weights(weights.path, dim, Path(scratch))
         values = (_pack(parts), parts.graph, parts.tensors, parts.asking)
         contents = dict(zip(_FILES, values, strict=True))
-        with suppress(InputError):  # where nothing can be written, each process parts the file for itself
-            _keep(folder, weights, contents)
+        # Only of the file that was hashed, as what is kept outlives it.
+        if hash_file(weights.path) == weights.sha256:
+            with suppress(InputError):  # where nothing can be written, each process parts the file for itself
+                _keep(folder, weights, contents)
     return _unpack(contents)
 
 

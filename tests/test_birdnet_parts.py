@@ -1,5 +1,6 @@
 """BirdNET's parts on disk: what is kept is what the TFLite file holds, and whatever is wrong with it is made anew."""
 
+import dataclasses
 import json
 import shutil
 
@@ -132,9 +133,14 @@ def test_where_nothing_can_be_kept_embeddings_are_the_same(cache, monkeypatch, b
     assert file.read_text() == "no folder"
 
 
+def test_parts_of_a_file_that_changed_meanwhile_are_not_kept(cache, weights):
+    read_parts(dataclasses.replace(weights, sha256="0" * 64), DIM)
+    assert not (cache / "birdemb").exists()
+
+
 def test_damaged_weights_are_told_and_nothing_is_kept(cache, tmp_path, weights):
     file = tmp_path / "damaged.tflite"
     file.write_bytes(weights.path.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"cannot read .*damaged\.tflite"):
-        read_parts(type(weights)(file, "0" * 64, "none"), DIM)
+        read_parts(dataclasses.replace(weights, path=file), DIM)
     assert not (cache / "birdemb").exists()
