@@ -13,7 +13,8 @@ pytestmark = pytest.mark.slow  # torch alone takes seconds to import
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_samples_in_and_probabilities_out(panns_card, tmp_path, name):
-    encoder, bundle = fit(panns_card(name), tmp_path)
+    # Of the one that takes long over them, short windows: it hears any length in the same way.
+    encoder, bundle = fit(panns_card(name), tmp_path, window=1.0 if name == "panns-cnn14" else 5.0)
     report = run_export(tmp_path)
     assert (report.encoder, report.licence) == ("own", encoder.card.licence)
     assert report.embedding_difference < 1e-4
