@@ -81,6 +81,7 @@ def test_file_is_parted_once(cache, weights, partings):
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -108,6 +109,7 @@ def test_damaged_parts_are_made_anew(parts, weights, partings, name, damage):
     assert len(partings) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["format", "openvino", "weights_sha256"])
 def test_parts_of_others_are_made_anew(parts, weights, partings, key):
     path = locate_parts(weights) / "record.json"
@@ -118,6 +120,7 @@ def test_parts_of_others_are_made_anew(parts, weights, partings, key):
     assert json.loads(path.read_text())[key] == record[key]
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_embeddings_are_the_same(cache, monkeypatch, birdnet_weights):
     windows = np.random.default_rng(3).normal(0, 0.1, (2, 144_000)).astype(np.float32)
 

@@ -41,6 +41,7 @@ def predict(fitted, path="soundscapes", **settings):
     return predict_folder(folder / path if isinstance(path, str) else path, jobs=1, **{**place, **settings})
 
 
+@pytest.mark.slow
 def test_with_time_for_all_each_row_is_averaged_with_the_windows_that_overlap_it(fitted):
     folder, bundle = fitted
     report = predict(fitted, time_budget="1h")

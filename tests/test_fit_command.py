@@ -106,6 +106,7 @@ def test_parameters_reach_the_heads():
     assert (trees.num_leaves, trees.class_weight) == (4, None)
 
 
+@pytest.mark.slow
 def test_report_tells_what_was_fitted_and_how_well():
     said = run("fit", "--head", "lr,lgbm", *QUICK, "--cv", 3, "--blend", "climb", "--group", "author")
     for part in (

@@ -96,6 +96,7 @@ def test_windows_get_the_groups_of_their_recordings(tmp_path):
     assert label_windows(labels, recordings).groups.tolist() == windows.recording.tolist()
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["", "Ann", "Bo", "Cy"]), min_size=1, max_size=12), st.randoms())
 def test_groups_are_a_partition_whatever_the_order(tmp_path_factory, authors, random):
     names = [f"{index}.ogg" for index in range(len(authors))]

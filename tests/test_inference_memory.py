@@ -47,6 +47,7 @@ def measure(function, *args, **settings):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "most"), [("mean", 1.6), ("ranks", 5.0)])  # ranks need the logits of both heads
 def test_probabilities_are_in_memory_once(head, monkeypatch, method, most):
     monkeypatch.setattr(inference, "_WINDOWS_AT_ONCE", 10 * WINDOWS)

@@ -184,6 +184,7 @@ def test_limits_are_checked(most, seed, told):
         limit_recordings(read_labels(None, embedded("wren/1.ogg")), most, seed)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.sets(st.sampled_from(["owl", "robin", "wren"]), min_size=1), RATINGS.filter(lambda r: r == r)),

@@ -178,6 +178,7 @@ class TestChoice:
                     expected = log_loss(every[part], expit(scale * scores), labels=[0, 1], normalize=False)
                     assert losses[fold, place, step, 0] == pytest.approx(expected, rel=0.05)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("with_offset", [False, True])
     @pytest.mark.parametrize("seed", range(4))
     def test_the_strongest_penalty_within_a_standard_error(self, seed, with_offset):
@@ -244,6 +245,7 @@ class TestChoice:
         np.testing.assert_allclose(repeated.C_, weighed.C_, rtol=1e-12)
         np.testing.assert_allclose(repeated.coef_, weighed.coef_, rtol=1e-6, atol=1e-9)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(3))
     def test_many_recordings_move_away_from_the_offset_and_few_stay(self, seed):
         rng = np.random.default_rng(seed)

@@ -48,6 +48,7 @@ def fit(X, targets, weights, offset, C, n_jobs=1, **task):
     return SharedMatrix(X, np.ones(len(X)), n_jobs).fit(Task(targets, weights, offset, **task), path, 500)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32 - 1),
     C=st.sampled_from([1e-4, 1e-2, 1.0, 30.0]),

@@ -161,6 +161,7 @@ def measure_by_scikit_learn(truth, scores, known, thresholds, weight):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=min(40, settings().max_examples))
 @given(cases(), st.sampled_from([0.5, 0.3]))
 def test_every_metric_is_scikit_learns(case, threshold):

@@ -127,6 +127,7 @@ def linear(networks=1, columns=1, width=2):
     return [(np.zeros((networks, width, columns)), np.zeros((networks, columns)))]
 
 
+@pytest.mark.slow
 def test_the_rate_rises_and_then_falls_as_a_cosine():
     shares = np.array([_share_of_rate(step, 200) for step in range(200)])
     rise = round(200 * WARM_UP)

@@ -33,6 +33,7 @@ class Looped(Steps):
         return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "tensors"),
     [

@@ -139,6 +139,7 @@ def test_encoder_that_knows_none_of_the_classes_gives_none(encoder):
         read_own_knowledge(BIRDNET, classes, "offset")
 
 
+@pytest.mark.slow
 def test_class_weights_of_other_weights_are_not_taken(encoder):
     assert read_own_knowledge({**BIRDNET, **encoder.identity}, CLASSES).prior is not None
     other = {**BIRDNET, "weights_sha256": "0" * 64}

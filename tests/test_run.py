@@ -36,6 +36,7 @@ def data(tmp_path):
     return make_folder(tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_every_recording_is_embedded_as_by_hand(data):
     report = embed(data, jobs=2)
     encoder = load_encoder("melspec")
@@ -67,6 +68,7 @@ def test_neighbours_in_a_task_make_no_difference(data, tmp_path, monkeypatch):
     assert arrays_of(tmp_path / "together", data) == arrays_of(tmp_path / "alone", data)
 
 
+@pytest.mark.slow
 def test_a_second_run_hashes_and_embeds_nothing(data, monkeypatch):
     # Written just now, so that their times tell of no later change yet.
     monkeypatch.setattr("birdemb.embed.contents._RACY_SECONDS", -1.0)

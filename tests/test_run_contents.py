@@ -247,6 +247,7 @@ for index in range(10**6):
 """
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_what_was_saved(place):
     for lines in (1, 5, 20):
         process = subprocess.Popen([sys.executable, "-c", WRITE, place], stdout=subprocess.PIPE, text=True)

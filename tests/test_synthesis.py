@@ -60,6 +60,7 @@ def snapshot(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_table_of_recordings_has_birdclef_columns(train):
     assert list(train.columns) == [
         "primary_label",

@@ -14,6 +14,7 @@ print(os.environ["OMP_WAIT_POLICY"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
 def test_policy_is_set_where_nobody_has_set_it(given, found):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
@@ -21,6 +22,7 @@ def test_policy_is_set_where_nobody_has_set_it(given, found):
     assert done.stdout.split() == [found]
 
 
+@pytest.mark.slow
 def test_policy_is_set_before_anything_can_read_it():
     program = """
 import builtins, os, sys
