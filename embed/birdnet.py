@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -169,11 +168,12 @@ class Passes:
     def make_network(self) -> Network:
         """Make the network that is compiled, whose trunk asks for the fastest kernels that this processor has."""
         parts = read_parts(self._weights, self._dim)
-        return make_network(replace(parts, graph=parts.asking) if takes_slower_kernels() else parts, self.samples)
+        return make_network(parts, self.samples, asking=takes_slower_kernels())
 
     @cached_property
     def _classifier(self) -> ov.InferRequest:
-        return compile_model(make_classifier(self._weights.path, self._dim), "f32").create_infer_request()
+        classifier = make_classifier(*read_classifier(self._weights.path, self._dim))
+        return compile_model(classifier, "f32").create_infer_request()
 
     def run(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn frames of shape (n, samples) into embeddings of shape (n, dim)."""

@@ -166,7 +166,7 @@ def part_weights(weights: Path, dim: int, folder: Path) -> Parts:
     return Parts(branches, factors, summands, written, tensors.read_bytes(), ask_for_kernels(written))
 
 
-def make_network(parts: Parts, frame_samples: int) -> Network:
+def make_network(parts: Parts, frame_samples: int, *, asking: bool = False) -> Network:
     """Put the parts together for frames of one length.
 
     Parameters
@@ -174,19 +174,21 @@ def make_network(parts: Parts, frame_samples: int) -> Network:
     parts : Parts
     frame_samples : int
         Length at 48 kHz of what is to be heard in one pass, 3 s or more.
+    asking : bool
+        Whether its trunk asks for the kernels that `birdemb.embed.convolution_kernels` tells of.
 
     Returns
     -------
     Network
     """
     steps = min(branch.count(frame_samples) for branch in parts.branches)
-    trunk = fit_trunk(read_graph(parts.graph, parts.tensors), steps)
+    trunk = fit_trunk(read_graph(parts.asking if asking else parts.graph, parts.tensors), steps)
     front_end = _make_front_end(parts.branches, steps, parts.factors, parts.summands)
     return Network(parts.branches, steps, front_end, trunk)
 
 
 def fit_trunk(trunk: ov.Model, steps: int) -> ov.Model:
-    """Let a trunk, in place, take spectrograms of so many time steps."""
+    """Let a trunk, in place, take spectrograms of so many time steps, shape (n, 2, mel bands, steps); gives it back."""
     shape = trunk.input(0).partial_shape
     shape[3] = steps
     trunk.reshape(shape)
@@ -218,28 +220,21 @@ def read_classifier(weights: Path, dim: int) -> tuple[NDArray[np.float32], NDArr
     return np.ascontiguousarray(matrix.T), bias.copy()
 
 
-def make_classifier(weights: Path, dim: int) -> ov.Model:
+def make_classifier(weights: NDArray[np.float32], intercepts: NDArray[np.float32]) -> ov.Model:
     """Make the last layer as a model: embeddings of shape (n, dim) in, logits of shape (n, classes) out.
 
     Parameters
     ----------
-    weights : Path
-        The official FP32 file.
-    dim : int
-        Width of an embedding.
+    weights : ndarray of shape (dim, classes), float32
+    intercepts : ndarray of shape (classes,), float32
+        Both as `read_classifier` gives them.
 
     Returns
     -------
     openvino.Model
-
-    Raises
-    ------
-    InputError
-        If this version of OpenVINO reads the file into another graph.
     """
-    matrix, bias = _classifier_of(_read_file(weights)[1], dim)
-    embeddings = ops.parameter([-1, dim], np.float32, "embeddings")
-    logits = ops.add(ops.matmul(embeddings, ops.constant(matrix), False, True), ops.constant(bias))
+    embeddings = ops.parameter([-1, len(weights)], np.float32, "embeddings")
+    logits = ops.add(ops.matmul(embeddings, ops.constant(weights), False, False), ops.constant(intercepts))
     return ov.Model([ops.result(logits.output(0))], [embeddings], "birdnet-2.4-classifier")
 
 

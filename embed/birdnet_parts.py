@@ -26,7 +26,7 @@ from birdemb.storage import hash_file, read_json, replace_folder_atomically, wri
 __all__ = ["locate_parts", "read_parts"]
 
 _FORMAT = 1  # raised where parts of the same weights come to be other ones
-_FILES = ("front_end.npz", "trunk.xml", "trunk.bin", "asking.xml")
+_FRONT_END, _GRAPH, _TENSORS, _ASKING = _FILES = ("front_end.npz", "trunk.xml", "trunk.bin", "asking.xml")
 _RECORD_FILE = "record.json"
 
 
@@ -59,8 +59,12 @@ def read_parts(weights: FoundWeights, dim: int) -> Parts:
     if contents is None:
         with tempfile.TemporaryDirectory() as scratch:
             parts = part_weights(weights.path, dim, Path(scratch))
-        values = (_pack(parts), parts.graph, parts.tensors, parts.asking)
-        contents = dict(zip(_FILES, values, strict=True))
+        contents = {
+            _FRONT_END: _pack(parts),
+            _GRAPH: parts.graph,
+            _TENSORS: parts.tensors,
+            _ASKING: parts.asking,
+        }
         # Only of the file that was hashed, as what is kept outlives it.
         if hash_file(weights.path) == weights.sha256:
             with suppress(InputError):  # where nothing can be written, each process parts the file for itself
@@ -109,7 +113,7 @@ def _pack(parts: Parts) -> bytes:
 
 
 def _unpack(contents: Mapping[str, bytes]) -> Parts:
-    with np.load(io.BytesIO(contents[_FILES[0]]), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(contents[_FRONT_END]), allow_pickle=False) as arrays:
         factors, summands = arrays["factors"], arrays["summands"]
         branches = [
             MelBranch(
@@ -120,4 +124,4 @@ def _unpack(contents: Mapping[str, bytes]) -> Parts:
             )
             for number in range(len(factors))
         ]
-    return Parts(branches, factors, summands, *(contents[name] for name in _FILES[1:]))
+    return Parts(branches, factors, summands, contents[_GRAPH], contents[_TENSORS], contents[_ASKING])

@@ -1,8 +1,8 @@
 """Which of OpenVINO's convolution kernels are asked for, where those that it takes by itself are not the fastest.
 
 On processors with AVX2 and without AVX-512, OpenVINO 2026.4 takes oneDNN's ``brgconv`` kernels. The older direct ones
-are faster by a twentieth on BirdNET's trunk (`tests/benchmarks/embed.py` prints both). There is no setting for that but
-an attribute of single layers in OpenVINO's own format.
+are faster by a twentieth on BirdNET's trunk (`tests/benchmarks/embed.py` prints by how much). There is no setting for
+that but an attribute of single layers in OpenVINO's own format.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ class Trunk:
         Turns that output for n windows into embeddings, shape (n, dim).
     at_once : int
         How many windows go through it together in a real run.
-    compile : callable
-        Compiles it for such a run, which may be done in another way than any model is.
+    compile : callable, optional
+        Compiles it for such a run, where that is not done as with any model.
     """
 
     model: ov.Model
