@@ -1,4 +1,4 @@
-"""BirdNET 2.4 on the processor's own arithmetic: folding in NumPy, everything else in OpenVINO."""
+"""BirdNET 2.4 on the processor's own arithmetic: the front end in NumPy, everything else in OpenVINO."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino as ov
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from birdemb.embed.birdnet_graph import MelBranch, Network, fit_trunk, make_classifier, make_network, read_classifier
-from birdemb.embed.birdnet_parts import read_parts
+from birdemb.embed.birdnet_front_end import FrontEnd, Spectrograms
+from birdemb.embed.birdnet_graph import make_classifier, read_classifier
+from birdemb.embed.birdnet_parts import read_front_end, read_stored_trunk
 from birdemb.embed.card import Card
-from birdemb.embed.convolution_kernels import takes_slower_kernels
 from birdemb.embed.encoder import Encoder
+from birdemb.embed.fast_trunks import compile_fast_trunk
 from birdemb.embed.frames import cut_frames, pool_rows
-from birdemb.embed.openvino_models import compile_model
+from birdemb.embed.openvino_models import compile_model, read_graph
 from birdemb.embed.quantized import QuantizedNetwork
 from birdemb.embed.trunk import Rows, Trunk
 from birdemb.embed.windows import place_frames
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["PASSES_AT_ONCE", "BirdNetEncoder", "Passes"]
 
 PASSES_AT_ONCE = 4
-"""How many passes go through the trunk together: more gain nothing on a CPU and cost memory."""
+"""How many passes go through the trunk together, where there are as many: more gain nothing and cost memory."""
 
+_IDLE_PASSES = 32
 _LONGEST_PASS = 60.0  # seconds: memory grows with the pass
 
 
@@ -75,7 +76,7 @@ class BirdNetEncoder(Encoder):
     def read_trunk(self) -> Trunk:
         """As of every encoder: all that stands behind the spectrograms."""
         passes = self._passes
-        model = self.make_network(passes.samples).trunk
+        model = self.read_network(passes.samples)
         model.input(0).get_tensor().set_names({"spectrograms"})
         model.output(0).get_tensor().set_names({"embeddings"})
         return Trunk(
@@ -84,12 +85,24 @@ class BirdNetEncoder(Encoder):
             samples=passes.samples,
             look=passes.look_at_all,
             at_once=PASSES_AT_ONCE,
-            compile=lambda: compile_model(passes.make_network().trunk, "f32"),
+            fast=True,
         )
 
-    def make_network(self, samples: int) -> Network:
-        """Make the network for passes of so many samples: not what is compiled, but the same for every processor."""
-        return make_network(read_parts(self._found, self.card.network_dim), samples)
+    def read_front_end(self) -> FrontEnd:
+        """Read what stands before the trunk."""
+        return read_front_end(self._found, self.card.network_dim)
+
+    def read_network(self, samples: int) -> ov.Model:
+        """Read the trunk for passes of so many samples: not what is compiled, but the same for every processor.
+
+        Takes spectrograms of shape (n, 2, mel bands, steps), and gives embeddings of shape (n, dim).
+        """
+        stored = read_stored_trunk(self._found, self.card.network_dim)
+        trunk = read_graph(stored.graph, stored.tensors)
+        shape = trunk.input(0).partial_shape
+        shape[3] = self.read_front_end().count_steps(samples)
+        trunk.reshape(shape)
+        return trunk
 
     @cached_property
     def _passes(self) -> Passes:
@@ -150,25 +163,34 @@ class Passes:
     ) -> None:
         self.samples = samples
         self._weights, self._dim = weights, dim
-        network = self.make_network()
-        self._branches, steps = network.branches, network.steps
-        self._folded = [np.empty((1, steps, len(branch.weights)), np.float32) for branch in self._branches]
-        self._offset = np.empty((1, 1, 1), np.float32)
-        self._spectrograms = np.empty((PASSES_AT_ONCE, *list(network.front_end.output(0).shape)[1:]), np.float32)
-        self._front_end = compile_model(network.front_end, "f32").create_infer_request()
-        for index, array in enumerate([*self._folded, self._offset]):
-            self._front_end.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
-        if quantized is None:
-            trunk = compile_model(network.trunk, precision)
-        else:
-            # What is not quantized in it stays in float32.
-            trunk = compile_model(fit_trunk(quantized.read(), steps), "f32")
-        self._trunk = trunk.create_infer_request()
+        self._precision, self._quantized = precision, quantized
+        self._idle = 0
+        self._front_end = Spectrograms(read_front_end(weights, dim), samples)
+        # Of idle passes, too, which may hold anything but what slows arithmetic down.
+        self._spectrograms = np.zeros((PASSES_AT_ONCE, *self._front_end.shape), np.float32)
 
-    def make_network(self) -> Network:
-        """Make the network that is compiled, whose trunk asks for the fastest kernels that this processor has."""
-        parts = read_parts(self._weights, self._dim)
-        return make_network(parts, self.samples, asking=takes_slower_kernels())
+    @cached_property
+    def _many(self) -> ov.InferRequest:
+        return self._compile_trunk(PASSES_AT_ONCE)
+
+    @cached_property
+    def _one(self) -> ov.InferRequest:
+        return self._compile_trunk(1)
+
+    def _compile_trunk(self, passes: int) -> ov.InferRequest:
+        """Make the trunk ready for so many passes at a time, as it is faster where it knows their number."""
+        hashes = {"weights": self._weights.sha256}
+        if self._quantized is not None:
+            hashes["quantized"] = self._quantized.sha256
+        shape = (passes, *self._spectrograms.shape[1:])
+        trunk = compile_fast_trunk(self._read_trunk, shape, self._precision, hashes)
+        request = trunk.create_infer_request()
+        request.set_input_tensor(0, ov.Tensor(self._spectrograms[:passes], shared_memory=True))
+        return request
+
+    def _read_trunk(self) -> tuple[bytes, bytes]:
+        stored = self._quantized or read_stored_trunk(self._weights, self._dim)
+        return stored.graph, stored.tensors
 
     @cached_property
     def _classifier(self) -> ov.InferRequest:
@@ -177,16 +199,24 @@ class Passes:
 
     def run(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn frames of shape (n, samples) into embeddings of shape (n, dim)."""
-        parts = []
-        for start in range(0, len(frames), PASSES_AT_ONCE):
-            part = frames[start : start + PASSES_AT_ONCE]
-            for index, frame in enumerate(part):
-                self.look(frame, self._spectrograms[index])
-            self._trunk.set_input_tensor(0, ov.Tensor(self._spectrograms[: len(part)], shared_memory=True))
-            self._trunk.infer()
-            # Copied, as OpenVINO reuses the memory of its results.
-            parts.append(self._trunk.get_output_tensor(0).data.copy())
-        return np.concatenate(parts)
+        embeddings = np.empty((len(frames), self._dim), np.float32)
+        start = 0
+        while start < len(frames):
+            trunk, passes = self._choose_trunk(len(frames) - start)
+            for index, frame in enumerate(frames[start : start + passes]):
+                self._front_end.compute(frame, self._spectrograms[index])
+            trunk.infer()
+            embeddings[start : start + passes] = trunk.get_output_tensor(0).data[:passes]
+            start += passes
+        return embeddings
+
+    def _choose_trunk(self, left: int) -> tuple[ov.InferRequest, int]:
+        """Choose what the next passes go through, and tell how many these are."""
+        if left >= PASSES_AT_ONCE:
+            return self._many, PASSES_AT_ONCE
+        # A trunk for single passes costs as much as some idle ones: most runs are over before they need it.
+        self._idle += PASSES_AT_ONCE - left
+        return (self._many, left) if self._idle < _IDLE_PASSES else (self._one, 1)
 
     def classify(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn embeddings of shape (n, dim) into logits of shape (n, classes)."""
@@ -196,50 +226,9 @@ class Passes:
         logits: NDArray[np.float32] = self._classifier.get_output_tensor(0).data.copy()
         return logits
 
-    def look(self, frame: NDArray[np.float32], spectrograms: NDArray[np.float32]) -> None:
-        """Compute the spectrograms of one frame of shape (samples,), into an array of shape (2, mel bands, steps)."""
-        scaled, self._offset[:] = _scale(frame)
-        for branch, folded in zip(self._branches, self._folded, strict=True):
-            _fold(scaled, branch, folded[0])
-        self._front_end.infer()
-        spectrograms[:] = self._front_end.get_output_tensor(0).data[0]
-
     def look_at_all(self, frames: Rows) -> Rows:
         """Compute the spectrograms of frames of shape (n, samples)."""
         spectrograms = np.empty((len(frames), *self._spectrograms.shape[1:]), np.float32)
         for frame, own in zip(frames, spectrograms, strict=True):
-            self.look(frame, own)
+            self._front_end.compute(frame, own)
         return spectrograms
-
-
-def _scale(frame: NDArray[np.float32]) -> tuple[NDArray[np.float32], np.float32]:
-    """Bring a frame to -1..1 by its own smallest and largest sample, as the graph does, but as a sum of two parts.
-
-    The graph computes ``2 (x - min) / (max - min + 1e-6) - 1``. In a frame that is partly silent, as a padded one,
-    this is a constant far from 0, and the rounding errors of its spectrum, raised to a small power, are large
-    enough to be seen in the embedding. Here the part that varies is 0 where the recording is, and the constant goes
-    its own way, exactly.
-
-    Returns
-    -------
-    scaled : ndarray of shape (samples,), float32
-        ``2 (x - c) / (max - min + 1e-6)``, c being the value nearest to 0 between min and max.
-    offset : float32
-        What has to be added to it.
-    """
-    lowest, highest = frame.min(), frame.max()
-    centre = min(max(lowest, np.float32(0)), highest)
-    gain = np.float32(2) / (highest - lowest + np.float32(1e-6))
-    return (frame - centre) * gain, (centre - lowest) * gain - np.float32(1)
-
-
-def _fold(samples: NDArray[np.float32], branch: MelBranch, folded: NDArray[np.float32]) -> None:
-    """Add the second half of each short frame, turned round, to its first: ``x[n] + x[N - n]`` for n = 1 ... N/2.
-
-    The samples are turned round once, so that both summands lie in memory in the order in which they are added.
-    """
-    half, steps = folded.shape[1], folded.shape[0]
-    backwards = np.ascontiguousarray(samples[::-1])
-    first = sliding_window_view(samples[1:], half)[:: branch.hop][:steps]
-    second = sliding_window_view(backwards, half)[len(samples) - branch.short_frame :: -branch.hop][:steps]
-    np.add(first, second, out=folded)

@@ -1,17 +1,7 @@
-"""BirdNET 2.4's official TFLite file as OpenVINO models, without TensorFlow.
+"""BirdNET 2.4's official TFLite file, parted without TensorFlow: front end, trunk and classifier.
 
-The TFLite graph spends most of its time in two short-time Fourier transforms. It casts their complex result to
-float, which keeps the real part alone, so that framing, window, transform and mel matrix are one linear map:
-
-    frame -> mel @ real(rfft(hann * frame)) = (mel @ cos(2 pi k n / N) * hann) @ frame
-
-Each row of this matrix is symmetric, ``kernel[n] = kernel[N - n]``, since the cosines and the window are, and
-``kernel[0]`` is 0. Adding the second half of a frame, turned round, to its first therefore halves the matrix
-product and changes nothing:
-
-    kernel @ frame = sum over n = 1 ... N/2 of kernel[n] (frame[n] + frame[N - n])    (half of kernel[N/2])
-
-The constants are read from the file itself. The network behind is kept as it is.
+The front end becomes what `birdemb.embed.birdnet_front_end` tells of, with constants that are read from the file
+itself. The network behind is kept as it is.
 """
 
 from __future__ import annotations
@@ -27,104 +17,32 @@ import openvino.opset13 as ops
 from numpy.typing import NDArray
 from openvino.frontend import ConversionExtension
 
-from birdemb.embed.convolution_kernels import ask_for_kernels
-from birdemb.embed.openvino_models import read_graph
+from birdemb.embed.birdnet_front_end import FrontEnd, MelBranch, halve_rate
+from birdemb.embed.openvino_models import write_graph
 from birdemb.errors import InputError
 
-__all__ = [
-    "MelBranch",
-    "Network",
-    "Parts",
-    "fit_trunk",
-    "make_classifier",
-    "make_network",
-    "part_weights",
-    "read_classifier",
-]
+__all__ = ["StoredTrunk", "make_classifier", "part_weights", "read_classifier"]
 
 _SPECTROGRAM_SHAPE = "[?,511,96,2]"  # frames of 3 s: time steps, mel bands, the two spectrograms
 
 
 @dataclass(frozen=True)
-class MelBranch:
-    """One of the two spectrograms, as a linear map of folded frames.
+class StoredTrunk:
+    """All behind the spectrograms, in the two files of OpenVINO's own format.
+
+    It takes frames of shape (n, 2, mel bands, steps) and gives embeddings of shape (n, dim): the mean over time of the
+    last feature map. Stored are 511 steps, those of 3 s.
 
     Parameters
     ----------
-    hop : int
-        Samples between the short frames of its Fourier transform.
-    weights : ndarray of shape (half a short frame, mel bands), float32
-        Of the folded samples 1 ... N/2.
-    of_a_constant : ndarray of shape (mel bands,), float32
-        What a frame of ones gives.
-    exponent : float
-        To which the magnitude is raised.
-    """
-
-    hop: int
-    weights: NDArray[np.float32]
-    of_a_constant: NDArray[np.float32]
-    exponent: float
-
-    @property
-    def short_frame(self) -> int:
-        """Samples that one Fourier transform sees."""
-        return 2 * len(self.weights)
-
-    def count(self, samples: int) -> int:
-        """Count the time steps of a frame of so many samples."""
-        return 1 + (samples - self.short_frame) // self.hop
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the file is parted into. Nothing of it depends on how much is to be heard in one pass.
-
-    Parameters
-    ----------
-    branches : sequence of MelBranch
-        The two spectrograms.
-    factors, summands : ndarray of shape (branches,), float32
-        What each spectrogram is multiplied by, and what is then added.
     graph, tensors : bytes
-        The trunk, for frames of 3 s, in the two files of OpenVINO's own format.
-    asking : bytes
-        The same graph, which asks for the kernels that `birdemb.embed.convolution_kernels` tells of.
     """
 
-    branches: Sequence[MelBranch]
-    factors: NDArray[np.float32]
-    summands: NDArray[np.float32]
     graph: bytes = field(repr=False)
     tensors: bytes = field(repr=False)
-    asking: bytes = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Network:
-    """BirdNET for frames of one length, not yet compiled.
-
-    Parameters
-    ----------
-    branches : sequence of MelBranch
-        The two spectrograms.
-    steps : int
-        Time steps of a spectrogram.
-    front_end : openvino.Model
-        One frame: the folded samples of each branch, shapes (1, steps, half a short frame), and the constant
-        offset, shape (1, 1, 1); gives shape (1, 2, mel bands, steps).
-    trunk : openvino.Model
-        Frames of shape (n, 2, mel bands, steps); gives embeddings of shape (n, dim): the mean over time of the last
-        feature map.
-    """
-
-    branches: Sequence[MelBranch]
-    steps: int
-    front_end: ov.Model
-    trunk: ov.Model
-
-
-def part_weights(weights: Path, dim: int, folder: Path) -> Parts:
+def part_weights(weights: Path, dim: int) -> tuple[FrontEnd, StoredTrunk]:
     """Part the TFLite file into front end and trunk.
 
     Parameters
@@ -133,12 +51,10 @@ def part_weights(weights: Path, dim: int, folder: Path) -> Parts:
         The official FP32 file.
     dim : int
         Width of an embedding.
-    folder : Path
-        For files of no further use, as OpenVINO writes its format to nothing else.
 
     Returns
     -------
-    Parts
+    FrontEnd, StoredTrunk
 
     Raises
     ------
@@ -158,41 +74,9 @@ def part_weights(weights: Path, dim: int, folder: Path) -> Parts:
     for reader in list(turned.output(0).get_target_inputs()):
         reader.replace_source_output(spectrogram.output(0))
     trunk = ov.Model([ops.result(embedding.output(0))], [spectrogram], "birdnet-2.4-trunk")
-    graph, tensors = folder / "trunk.xml", folder / "trunk.bin"
-    ov.serialize(trunk, graph, tensors)
-    written = graph.read_bytes()
     # Copied, as the model that owns their memory ends here.
     factors, summands = (_constant_of(node).ravel().copy() for node in (factor, summand))
-    return Parts(branches, factors, summands, written, tensors.read_bytes(), ask_for_kernels(written))
-
-
-def make_network(parts: Parts, frame_samples: int, *, asking: bool = False) -> Network:
-    """Put the parts together for frames of one length.
-
-    Parameters
-    ----------
-    parts : Parts
-    frame_samples : int
-        Length at 48 kHz of what is to be heard in one pass, 3 s or more.
-    asking : bool
-        Whether its trunk asks for the kernels that `birdemb.embed.convolution_kernels` tells of.
-
-    Returns
-    -------
-    Network
-    """
-    steps = min(branch.count(frame_samples) for branch in parts.branches)
-    trunk = fit_trunk(read_graph(parts.asking if asking else parts.graph, parts.tensors), steps)
-    front_end = _make_front_end(parts.branches, steps, parts.factors, parts.summands)
-    return Network(parts.branches, steps, front_end, trunk)
-
-
-def fit_trunk(trunk: ov.Model, steps: int) -> ov.Model:
-    """Let a trunk, in place, take spectrograms of so many time steps, shape (n, 2, mel bands, steps); gives it back."""
-    shape = trunk.input(0).partial_shape
-    shape[3] = steps
-    trunk.reshape(shape)
-    return trunk
+    return FrontEnd(branches, factors, summands), StoredTrunk(*write_graph(trunk))
 
 
 def read_classifier(weights: Path, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -255,10 +139,6 @@ def _read_file(weights: Path) -> tuple[list[ov.Node], dict[str, Any]]:
     return nodes, constants
 
 
-def _integers(*values: int) -> NDArray[np.int64]:
-    return np.array(values, np.int64)
-
-
 def _refuse_graph(what: str) -> InputError:
     return InputError(
         f"OpenVINO {ov.__version__} reads BirdNET's file into another graph than expected: {what}. "
@@ -299,31 +179,17 @@ def _read_branch(constants: dict[str, Any], name: str) -> MelBranch:
     # The window is symmetric up to the rounding of its float32 values.
     folded = (kernel[:, 1 : half + 1] + kernel[:, : half - 1 : -1]) / 2
     folded[:, -1] /= 2
-    return MelBranch(
+    none = np.empty(0, np.float32)
+    branch = MelBranch(
         hop=int(constants[f"{name}/stft/frame_step"].data),
         weights=np.ascontiguousarray(folded.T, np.float32),
         of_a_constant=kernel.sum(axis=1).astype(np.float32),
         # The graph squares and then raises to the exponent; a power of the magnitude is the same.
         exponent=2 * float(constants[f"{name}/truediv_1"].data),
+        low_pass=none,
+        halved=none,
     )
-
-
-def _make_front_end(
-    branches: Sequence[MelBranch], steps: int, factors: NDArray[np.float32], summands: NDArray[np.float32]
-) -> ov.Model:
-    offset = ops.parameter([1, 1, 1], np.float32, "offset")
-    folded = [ops.parameter([1, steps, len(branch.weights)], np.float32) for branch in branches]
-    bands = []
-    for samples, branch, factor, summand in zip(folded, branches, factors, summands, strict=True):
-        frames = ops.matmul(samples, ops.constant(branch.weights), False, False)
-        frames = ops.add(frames, ops.multiply(offset, ops.constant(branch.of_a_constant[None, None])))
-        # A power through the logarithm, as OpenVINO computes both of these in vectors and a power one by one; 0
-        # stays 0 by way of minus infinity.
-        powers = ops.exp(ops.multiply(ops.log(ops.absolute(frames)), np.float32(branch.exponent)))
-        scaled = ops.add(ops.multiply(powers, factor), summand)
-        bands.append(ops.unsqueeze(ops.transpose(scaled, _integers(0, 2, 1)), _integers(1)))
-    joined = ops.concat(bands, 1)
-    return ov.Model([ops.result(joined.output(0))], [*folded, offset], "birdnet-2.4-front-end")
+    return halve_rate(branch)
 
 
 def _classifier_of(constants: dict[str, Any], dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,42 +1,38 @@
 """BirdNET's parts, kept on disk so that the TFLite file is parted once and not by every process.
 
-OpenVINO takes half a second to read that file. Its parts lie in a folder of the user's cache folder, named after the
-weights; whatever is wrong with it, it is made anew.
+OpenVINO takes half a second to read that file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
-import platformdirs
 
-from birdemb.embed.birdnet_graph import MelBranch, Parts, part_weights
+from birdemb.embed.birdnet_front_end import FrontEnd, MelBranch
+from birdemb.embed.birdnet_graph import StoredTrunk, part_weights
+from birdemb.embed.kept_files import keep_files, locate_kept, read_kept
 from birdemb.embed.weights import FoundWeights
 from birdemb.errors import InputError
-from birdemb.storage import hash_file, read_json, replace_folder_atomically, write_json
+from birdemb.storage import hash_file
 
-__all__ = ["locate_parts", "read_parts"]
+__all__ = ["locate_parts", "read_front_end", "read_stored_trunk"]
 
-_FORMAT = 1  # raised where parts of the same weights come to be other ones
-_FRONT_END, _GRAPH, _TENSORS, _ASKING = _FILES = ("front_end.npz", "trunk.xml", "trunk.bin", "asking.xml")
-_RECORD_FILE = "record.json"
+_FORMAT = 2  # raised where parts of the same weights come to be other ones
+_FRONT_END, _GRAPH, _TENSORS = "front_end.npz", "trunk.xml", "trunk.bin"
 
 
 def locate_parts(weights: FoundWeights) -> Path:
     """Tell in which folder the parts of weights are kept."""
-    return Path(platformdirs.user_cache_dir("birdemb")) / "networks" / f"birdnet-{weights.sha256[:16]}"
+    return locate_kept(f"birdnet-{weights.sha256[:16]}")
 
 
-def read_parts(weights: FoundWeights, dim: int) -> Parts:
-    """Read the parts of the TFLite file; where they are not yet on disk, part it and keep them.
+def read_front_end(weights: FoundWeights, dim: int) -> FrontEnd:
+    """Read the front end of the TFLite file; where it is not yet on disk, part the file and keep its parts.
 
     Parameters
     ----------
@@ -47,58 +43,37 @@ def read_parts(weights: FoundWeights, dim: int) -> Parts:
 
     Returns
     -------
-    Parts
+    FrontEnd
 
     Raises
     ------
     InputError
-        If the file is damaged, or this version of OpenVINO reads it into another graph.
+        If the file is damaged or was changed since it was hashed, or this version of OpenVINO reads it into another
+        graph.
     """
+    return _unpack(_read(weights, dim, [_FRONT_END])[_FRONT_END])
+
+
+def read_stored_trunk(weights: FoundWeights, dim: int) -> StoredTrunk:
+    """Read the trunk of the TFLite file, as `read_front_end` reads what stands before it."""
+    contents = _read(weights, dim, [_GRAPH, _TENSORS])
+    return StoredTrunk(contents[_GRAPH], contents[_TENSORS])
+
+
+def _read(weights: FoundWeights, dim: int, names: Collection[str]) -> dict[str, bytes]:
     folder = locate_parts(weights)
-    contents = _read_kept(folder, weights)
+    made_of = {"format": _FORMAT, "openvino": ov.__version__, "weights_sha256": weights.sha256}
+    contents = read_kept(folder, names, made_of)
     if contents is None:
-        with tempfile.TemporaryDirectory() as scratch:
-            parts = part_weights(weights.path, dim, Path(scratch))
-        contents = {
-            _FRONT_END: _pack(parts),
-            _GRAPH: parts.graph,
-            _TENSORS: parts.tensors,
-            _ASKING: parts.asking,
-        }
-        # Only of the file that was hashed, as what is kept outlives it.
-        if hash_file(weights.path) == weights.sha256:
-            with suppress(InputError):  # where nothing can be written, each process parts the file for itself
-                _keep(folder, weights, contents)
-    return _unpack(contents)
+        front_end, trunk = part_weights(weights.path, dim)
+        if hash_file(weights.path) != weights.sha256:
+            raise InputError(f"{weights.path} was changed while it was read. Run the command again.")
+        contents = {_FRONT_END: _pack(front_end), _GRAPH: trunk.graph, _TENSORS: trunk.tensors}
+        keep_files(folder, contents, made_of)
+    return contents
 
 
-def _read_kept(folder: Path, weights: FoundWeights) -> dict[str, bytes] | None:
-    """Give the contents of the files that were kept, or None unless all of them are what was written."""
-    try:
-        record = read_json(folder / _RECORD_FILE)
-        contents = {name: (folder / name).read_bytes() for name in _FILES}
-    except (InputError, OSError):
-        return None
-    return contents if record == _describe(weights, contents) else None
-
-
-def _keep(folder: Path, weights: FoundWeights, contents: Mapping[str, bytes]) -> None:
-    with replace_folder_atomically(folder) as temporary:
-        for name, content in contents.items():
-            (temporary / name).write_bytes(content)
-        write_json(temporary / _RECORD_FILE, _describe(weights, contents))
-
-
-def _describe(weights: FoundWeights, contents: Mapping[str, bytes]) -> dict[str, Any]:
-    return {
-        "format": _FORMAT,
-        "openvino": ov.__version__,
-        "weights_sha256": weights.sha256,
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-    }
-
-
-def _pack(parts: Parts) -> bytes:
+def _pack(parts: FrontEnd) -> bytes:
     arrays: dict[str, Any] = {"factors": parts.factors, "summands": parts.summands}
     for number, branch in enumerate(parts.branches):
         arrays |= {
@@ -106,14 +81,16 @@ def _pack(parts: Parts) -> bytes:
             f"weights_{number}": branch.weights,
             f"of_a_constant_{number}": branch.of_a_constant,
             f"exponent_{number}": branch.exponent,
+            f"low_pass_{number}": branch.low_pass,
+            f"halved_{number}": branch.halved,
         }
     packed = io.BytesIO()
     np.savez(packed, **arrays)
     return packed.getvalue()
 
 
-def _unpack(contents: Mapping[str, bytes]) -> Parts:
-    with np.load(io.BytesIO(contents[_FRONT_END]), allow_pickle=False) as arrays:
+def _unpack(content: bytes) -> FrontEnd:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         factors, summands = arrays["factors"], arrays["summands"]
         branches = [
             MelBranch(
@@ -121,7 +98,9 @@ def _unpack(contents: Mapping[str, bytes]) -> Parts:
                 weights=arrays[f"weights_{number}"],
                 of_a_constant=arrays[f"of_a_constant_{number}"],
                 exponent=float(arrays[f"exponent_{number}"]),
+                low_pass=arrays[f"low_pass_{number}"],
+                halved=arrays[f"halved_{number}"],
             )
             for number in range(len(factors))
         ]
-    return Parts(branches, factors, summands, contents[_GRAPH], contents[_TENSORS], contents[_ASKING])
+    return FrontEnd(branches, factors, summands)

@@ -9,7 +9,8 @@ import numpy as np
 import openvino as ov
 
 from birdemb.embed.birdnet import BirdNetEncoder
-from birdemb.embed.birdnet_graph import MelBranch, Network, read_classifier
+from birdemb.embed.birdnet_front_end import FrontEnd, MelBranch
+from birdemb.embed.birdnet_graph import read_classifier
 from birdemb.embed.onnx_frames import add_cut, add_frames, add_pooling
 from birdemb.embed.openvino_onnx import translate_model
 from birdemb.embed.windows import place_frames
@@ -48,9 +49,10 @@ def _hear(graph: GraphBuilder, encoder: BirdNetEncoder, waveform: str, seconds: 
     """Give the embeddings of all frames of each window, one after the other, shape (n * frames, dim)."""
     rate = encoder.card.sample_rate
     samples = round(seconds * rate)
-    network = encoder.make_network(samples)
+    trunk = encoder.read_network(samples)
     frames = add_frames(graph, waveform, encoder.window_samples, [round(start * rate) for start in starts], samples)
-    (rows,) = translate_model(network.trunk, graph, {_parameter(network.trunk, 0): _look(graph, network, frames)})
+    looks = _look(graph, encoder.read_front_end(), samples, frames)
+    (rows,) = translate_model(trunk, graph, {_parameter(trunk, 0): looks})
     return rows
 
 
@@ -59,15 +61,20 @@ def _parameter(model: ov.Model, index: int) -> str:
     return name
 
 
-def _look(graph: GraphBuilder, network: Network, frames: str) -> str:
-    """Compute the spectrograms of frames, shape (n, 2, mel bands, steps), as `birdemb.embed.birdnet` does."""
+def _look(graph: GraphBuilder, parts: FrontEnd, samples: int, frames: str) -> str:
+    """Compute the spectrograms of frames, shape (n, 2, mel bands, steps), as `BirdNetEncoder` does."""
     scaled, offset = _scale(graph, frames)
-    known = {_parameter(network.front_end, len(network.branches)): offset}
-    for index, branch in enumerate(network.branches):
-        (product,) = network.front_end.inputs[index].get_target_inputs()
-        known[product.get_node().get_name()] = _multiply_short_frames(graph, scaled, branch, network.steps)
-    (looks,) = translate_model(network.front_end, graph, known)
-    return looks
+    steps = parts.count_steps(samples)
+    looks = []
+    for branch, factor, summand in zip(parts.branches, parts.factors, parts.summands, strict=True):
+        product = _multiply_short_frames(graph, scaled, branch, steps)
+        constant = graph.add("Mul", offset, graph.add_constant(branch.of_a_constant[None, None]))
+        magnitudes = graph.add("Abs", graph.add("Add", product, constant))
+        powers = graph.add("Pow", magnitudes, graph.add_number(branch.exponent))
+        shown = graph.add("Add", graph.add("Mul", powers, graph.add_number(factor)), graph.add_number(summand))
+        turned = graph.add("Transpose", shown, perm=[0, 2, 1])
+        looks.append(graph.add("Unsqueeze", turned, graph.add_integers(1)))
+    return graph.add("Concat", *looks, axis=1)
 
 
 def _scale(graph: GraphBuilder, frames: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +14,7 @@ from birdemb.embed.onnx_files import read_onnx_contents
 from birdemb.embed.weights import weights_of
 from birdemb.errors import InputError
 
-__all__ = ["compile_model", "find_output", "read_graph", "read_model", "reason_of"]
+__all__ = ["compile_model", "find_output", "read_compiled", "read_graph", "read_model", "reason_of", "write_graph"]
 
 _MISREAD = frozenset({"DFT (one-sided)"})
 """Operations of ONNX that OpenVINO reads without a word and gets wrong: seen in 2026.4, whose result has an axis too
@@ -62,6 +63,14 @@ def read_graph(graph: bytes, tensors: bytes) -> ov.Model:
     openvino.Model
     """
     return ov.Core().read_model(graph, ov.Tensor(np.frombuffer(tensors, np.uint8)))
+
+
+def write_graph(model: ov.Model) -> tuple[bytes, bytes]:
+    """Write a model in OpenVINO's own format into memory: what `read_graph` reads."""
+    with tempfile.TemporaryDirectory() as folder:  # as OpenVINO writes it to files alone
+        graph, tensors = Path(folder, "graph.xml"), Path(folder, "graph.bin")
+        ov.serialize(model, graph, tensors)
+        return graph.read_bytes(), tensors.read_bytes()
 
 
 def _check_onnx_file(path: Path, card: Card) -> None:
@@ -139,7 +148,26 @@ def compile_model(model: ov.Model, precision: str) -> ov.CompiledModel:
     -------
     openvino.CompiledModel
     """
-    settings: dict[str, Any] = {
+    return ov.Core().compile_model(model, "CPU", _settings(precision))
+
+
+def read_compiled(content: bytes, precision: str) -> ov.CompiledModel:
+    """Read a model that was compiled by `compile_model` and exported, with the same version on such a processor.
+
+    Parameters
+    ----------
+    content : bytes
+    precision : {"f32", "bf16"}
+
+    Returns
+    -------
+    openvino.CompiledModel
+    """
+    return ov.Core().import_model(content, "CPU", _settings(precision))
+
+
+def _settings(precision: str) -> dict[str, Any]:
+    return {
         # Work is spread over processes, which scales better than threads.
         "INFERENCE_NUM_THREADS": 1,
         "NUM_STREAMS": 1,
@@ -148,7 +176,6 @@ def compile_model(model: ov.Model, precision: str) -> ov.CompiledModel:
         # Pinned, the threads of all worker processes would share the same first core.
         "ENABLE_CPU_PINNING": False,
     }
-    return ov.Core().compile_model(model, "CPU", settings)
 
 
 def reason_of(error: RuntimeError) -> str:

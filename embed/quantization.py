@@ -186,7 +186,7 @@ def quantize_encoder(
         cosine_worst=float(made.cosines.min()),
         bytes=0,
         float_bytes=0,
-        timing=_time(quantizer, quantizer.compile(made.model, _arithmetic(precision)), chosen.held_out),
+        timing=_time(quantizer, made.model, _arithmetic(precision), chosen.held_out),
         gate=made.gate,
         calibration=chosen,
     )
@@ -326,14 +326,15 @@ def _measure_alone(quantizer: Quantizer, chosen: Calibration) -> list[FloatLayer
     return sorted(layers, key=lambda layer: layer.cosine)
 
 
-def _time(quantizer: Quantizer, request: ov.InferRequest, inputs: Rows) -> Timing:
+def _time(quantizer: Quantizer, model: ov.Model, precision: str, inputs: Rows) -> Timing:
     """Time the networks in turn, so that whatever else the machine does is as bad for each."""
     trunk: Trunk = quantizer.trunk
     batch = np.resize(inputs, (trunk.at_once, *inputs.shape[1:]))
     noise = np.random.default_rng(0).normal(0, 0.1, (trunk.at_once, trunk.samples)).astype(np.float32)
+    ours, exact = quantizer.compile_for_run(model, precision), quantizer.compile_for_run(quantizer.model)
     steps: dict[str, Callable[[], object]] = {
-        "trunk": lambda: request.infer([batch]),
-        "float_trunk": lambda: quantizer.exact.infer([batch]),
+        "trunk": lambda: ours.infer([batch]),
+        "float_trunk": lambda: exact.infer([batch]),
         "front_end": lambda: trunk.look(noise),
     }
     best = dict.fromkeys(steps, float("inf"))

@@ -24,7 +24,8 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 
-from birdemb.embed.openvino_models import compile_model
+from birdemb.embed.fast_trunks import make_fast_trunk
+from birdemb.embed.openvino_models import compile_model, write_graph
 from birdemb.embed.packing import pack, unpack
 from birdemb.embed.trunk import Rows, Trunk
 from birdemb.errors import InputError, MissingDependencyError
@@ -86,7 +87,7 @@ class Quantizer:
         self._halved = [
             node.get_friendly_name() for node in nodes if node.get_type_name() == "GroupConvolution" or _is_dense(node)
         ]
-        self.exact = self.compile(self.model) if trunk.compile is None else trunk.compile().create_infer_request()
+        self.exact = self.compile(self.model)
 
     def look(self, windows: Rows) -> Rows:
         """Turn windows into what the trunk is given."""
@@ -97,6 +98,13 @@ class Quantizer:
         ready = model.clone()
         unpack(ready)
         return compile_model(ready, precision).create_infer_request()
+
+    def compile_for_run(self, model: ov.Model, precision: str = "f32") -> ov.InferRequest:
+        """Make a model ready as a real run does, for as many windows at once."""
+        if not self.trunk.fast:
+            return self.compile(model, precision)
+        shape = (self.trunk.at_once, *(axis.get_length() for axis in list(model.input(0).partial_shape)[1:]))
+        return compile_model(make_fast_trunk(*write_graph(model), shape), precision).create_infer_request()
 
     def run(self, request: ov.InferRequest, inputs: Rows) -> Rows:
         """Turn what the trunk is given into embeddings, as many at once as in a real run."""

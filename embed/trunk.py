@@ -35,8 +35,8 @@ class Trunk:
         Turns that output for n windows into embeddings, shape (n, dim).
     at_once : int
         How many windows go through it together in a real run.
-    compile : callable, optional
-        Compiles it for such a run, where that is not done as with any model.
+    fast : bool
+        Whether a real run computes it in the form that `birdemb.embed.fast_trunks` makes of it.
     """
 
     model: ov.Model
@@ -46,4 +46,4 @@ class Trunk:
     embedding: int = 0
     pool: Callable[[Rows], Rows] = lambda rows: rows
     at_once: int = 4
-    compile: Callable[[], ov.CompiledModel] | None = None
+    fast: bool = False

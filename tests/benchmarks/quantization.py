@@ -31,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,10 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from birdemb.embed.calibration import choose_windows
-from birdemb.embed.convolution_kernels import ask_for_kernels, takes_slower_kernels
 from birdemb.embed.encoder import load_encoder
-from birdemb.embed.openvino_models import compile_model, read_graph
+from birdemb.embed.fast_trunks import make_fast_trunk
+from birdemb.embed.openvino_models import compile_model
 from birdemb.embed.openvino_onnx import translate_model
-from birdemb.embed.packing import unpack
 from birdemb.embed.precision import has_bf16
 from birdemb.embed.quantizer import Quantizer, cosines_of, import_nncf
 from birdemb.embed.recordings import find_recordings
@@ -76,7 +75,7 @@ class Ways:
             return self._make_onnx(way)
         model, path = self._model(way), self.work / f"{way}.xml"
         ov.save_model(model, path, compress_to_fp16=False)
-        request = read(path, way)
+        request = read(path, way, (4, *self.inputs.shape[1:]))
         size = path.stat().st_size + path.with_suffix(".bin").stat().st_size
         return lambda rows: run_openvino(request, rows), size
 
@@ -151,12 +150,9 @@ class Ways:
         return [mixing[number] for number in self.quantizer.quantizable]
 
 
-def read(path: Path, way: str) -> ov.InferRequest:
-    graph = path.read_bytes()
-    if way == "f32" and takes_slower_kernels():
-        graph = ask_for_kernels(graph)  # as in a real run
-    model = read_graph(graph, path.with_suffix(".bin").read_bytes())
-    unpack(model)
+def read(path: Path, way: str, shape: Sequence[int]) -> ov.InferRequest:
+    """Read a trunk as a real run does, for inputs of one shape."""
+    model = make_fast_trunk(path.read_bytes(), path.with_suffix(".bin").read_bytes(), shape)
     return compile_model(model, "bf16" if way == "bf16" else "f32").create_infer_request()
 
 
@@ -167,7 +163,8 @@ def run_openvino(request: ov.InferRequest, rows: Rows) -> Rows:
 
 
 def in_fours(run: Run, inputs: Rows) -> Rows:
-    return np.concatenate([run(inputs[start : start + 4]) for start in range(0, len(inputs), 4)])
+    whole = np.resize(inputs, (-(-len(inputs) // 4) * 4, *inputs.shape[1:]))
+    return np.concatenate([run(whole[start : start + 4]) for start in range(0, len(whole), 4)])[: len(inputs)]
 
 
 def time_in_turn(runs: dict[str, Run], batch: Rows, rounds: int) -> dict[str, float]:
@@ -222,7 +219,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.time:
         batch = np.load(given.work / "batch.npy")
-        requests = {way: read(given.work / f"{way}.xml", way) for way in given.time.split(",")}
+        requests = {way: read(given.work / f"{way}.xml", way, batch.shape) for way in given.time.split(",")}
         runs: dict[str, Run] = {
             way: lambda rows, request=request: run_openvino(request, rows)  # type: ignore[misc]
             for way, request in requests.items()
@@ -250,7 +247,8 @@ def compare(given: Any, work: Path) -> None:
         for name in ("soundscapes", "background")
     }
     exact = {name: quantizer.run(quantizer.exact, inputs) for name, inputs in sets.items()}
-    np.save(work / "batch.npy", sets["soundscapes"][:4])
+    four = np.resize(sets["soundscapes"], (4, *sets["soundscapes"].shape[1:]))
+    np.save(work / "batch.npy", four)
     print(f"calibrated with {len(chosen.inputs)} windows of {chosen.recordings} recordings of birds14")
     print(f"{'':<8}{'MB':>7}" + "".join(f"{name + ' mean':>17}{'worst':>8}" for name in sets))
     ways = Ways(quantizer, chosen.inputs, work)
@@ -263,7 +261,7 @@ def compare(given: Any, work: Path) -> None:
         cosines = [cosines_of(in_fours(runs[way], inputs), exact[name]) for name, inputs in sets.items()]
         found = "".join(f"{own.mean():>17.4f}{own.min():>8.4f}" for own in cosines)
         print(f"{way:<8}{size / 1e6:>7.2f}{found}", flush=True)
-    times = time_in_turn(runs, sets["soundscapes"][:4], given.rounds)
+    times = time_in_turn(runs, four, given.rounds)
     print("\nms a window: " + ", ".join(f"{way} {value:.1f}" for way, value in times.items()))
     time_isas([way for way in runs if not way.startswith("ort")], work, given.rounds)
 
