@@ -241,7 +241,7 @@ def read_json(path: Path, advice: str = "Delete it and run the command again.") 
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}. {advice}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no valid JSON ({error}). {advice}") from error
 
 

@@ -6,8 +6,9 @@ approximant of order [3/3] about 0 (Baker and Graves-Morris, Padé Approximants,
 
     exp(z) = (120 + 60 z + 12 z^2 + z^3) / (120 - 60 z + 12 z^2 - z^3) up to z^7 / 100800
 
-With z = x / 8, r for the numerator and q for the denominator, ``SiLU(x) = x r^8 / (q^8 + r^8)``. Its largest error is
-2e-7, as large as the rounding of float32 at 2; beyond 24, where SiLU is x or 0 to all digits, x stands still in z.
+With z = x / 8, r for the numerator and q for the denominator, ``SiLU(x) = x r^8 / (q^8 + r^8)``. Its largest absolute
+error is 2.2e-7, as large as the rounding of float32 at 2. In z, x stands still beyond 24; below -24, where SiLU is 0 to
+all digits that count, it therefore goes on as 3e-11 x.
 
 OpenVINO makes one kernel of all that, but only where shapes are fixed: it computes step by step otherwise.
 """

@@ -26,12 +26,11 @@ from birdemb.errors import InputError
 if TYPE_CHECKING:
     from birdemb.embed.weights import FoundWeights
 
-__all__ = ["PASSES_AT_ONCE", "BirdNetEncoder", "Passes"]
+__all__ = ["BirdNetEncoder", "Passes"]
 
-PASSES_AT_ONCE = 4
-"""How many passes go through the trunk together, where there are as many: more gain nothing and cost memory."""
-
-_IDLE_PASSES = 32
+_TOGETHER = 12.0  # seconds of sound in one go through the trunk: more gain nothing, as they leave the cache
+_IDLE = 100.0  # seconds of sound in idle passes, which cost about as much as a trunk for single passes
+_RATE = 48_000
 _LONGEST_PASS = 60.0  # seconds: memory grows with the pass
 
 
@@ -76,7 +75,7 @@ class BirdNetEncoder(Encoder):
     def read_trunk(self) -> Trunk:
         """As of every encoder: all that stands behind the spectrograms."""
         passes = self._passes
-        model = self.read_network(passes.samples)
+        model = self.read_plain_trunk(passes.samples)
         model.input(0).get_tensor().set_names({"spectrograms"})
         model.output(0).get_tensor().set_names({"embeddings"})
         return Trunk(
@@ -84,7 +83,7 @@ class BirdNetEncoder(Encoder):
             seconds=self.frame_seconds,
             samples=passes.samples,
             look=passes.look_at_all,
-            at_once=PASSES_AT_ONCE,
+            at_once=passes.at_once,
             fast=True,
         )
 
@@ -92,7 +91,7 @@ class BirdNetEncoder(Encoder):
         """Read what stands before the trunk."""
         return read_front_end(self._found, self.card.network_dim)
 
-    def read_network(self, samples: int) -> ov.Model:
+    def read_plain_trunk(self, samples: int) -> ov.Model:
         """Read the trunk for passes of so many samples: not what is compiled, but the same for every processor.
 
         Takes spectrograms of shape (n, 2, mel bands, steps), and gives embeddings of shape (n, dim).
@@ -156,22 +155,25 @@ class Passes:
     ----------
     samples : int
         As given.
+    at_once : int
+        How many passes go through the trunk together, where there are as many.
     """
 
     def __init__(
         self, weights: FoundWeights, samples: int, dim: int, precision: str, quantized: QuantizedNetwork | None = None
     ) -> None:
         self.samples = samples
+        self.at_once = max(1, int(_TOGETHER * _RATE / samples))
         self._weights, self._dim = weights, dim
         self._precision, self._quantized = precision, quantized
-        self._idle = 0
+        self._idle = 0.0
         self._front_end = Spectrograms(read_front_end(weights, dim), samples)
-        # Of idle passes, too, which may hold anything but what slows arithmetic down.
-        self._spectrograms = np.zeros((PASSES_AT_ONCE, *self._front_end.shape), np.float32)
+        # Zeros where no pass was yet: what memory happens to hold may be denormal numbers, which take long.
+        self._spectrograms = np.zeros((self.at_once, *self._front_end.shape), np.float32)
 
     @cached_property
     def _many(self) -> ov.InferRequest:
-        return self._compile_trunk(PASSES_AT_ONCE)
+        return self._compile_trunk(self.at_once)
 
     @cached_property
     def _one(self) -> ov.InferRequest:
@@ -211,12 +213,14 @@ class Passes:
         return embeddings
 
     def _choose_trunk(self, left: int) -> tuple[ov.InferRequest, int]:
-        """Choose what the next passes go through, and tell how many these are."""
-        if left >= PASSES_AT_ONCE:
-            return self._many, PASSES_AT_ONCE
-        # A trunk for single passes costs as much as some idle ones: most runs are over before they need it.
-        self._idle += PASSES_AT_ONCE - left
-        return (self._many, left) if self._idle < _IDLE_PASSES else (self._one, 1)
+        """Choose what the next of the passes that are left go through, and tell how many that takes.
+
+        The last few go through the trunk for many, some of its passes idle, until a trunk for single ones has paid.
+        """
+        if left >= self.at_once:
+            return self._many, self.at_once
+        self._idle += (self.at_once - left) * self.samples / _RATE
+        return (self._many, left) if self._idle < _IDLE else (self._one, 1)
 
     def classify(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn embeddings of shape (n, dim) into logits of shape (n, classes)."""

@@ -23,13 +23,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from birdemb.embed.openvino_models import compile_model
 
 __all__ = ["FrontEnd", "MelBranch", "Spectrograms", "halve_rate"]
 
 _ZEROS = 8  # of the low pass, so that it has one tap more
-_STOPPED = 3200.0 / 48_000  # of the rate: as far around half the rate it lets nothing through
+_STOPPED = 3200.0 / 48_000  # of the rate: so wide a band below half of it is stopped, that of the bands and a little
 _LARGEST_RESIDUAL = 1e-6  # of a row's norm: the rounding errors of float32 in such a sum are as large
 
 
@@ -70,8 +74,8 @@ class MelBranch:
         return 1 + (samples - self.short_frame) // self.hop
 
     @property
-    def product(self) -> NDArray[np.float32]:
-        """The weights that are multiplied with, where every second sample is heard or all are."""
+    def heard_weights(self) -> NDArray[np.float32]:
+        """The weights for what is heard: every second sample, or all of them."""
         return self.halved if len(self.low_pass) else self.weights
 
 
@@ -100,7 +104,7 @@ class Spectrograms:
 
     Parameters
     ----------
-    parts : FrontEnd
+    front_end : FrontEnd
     samples : int
         Length at 48 kHz of a frame, 3 s or more.
 
@@ -110,34 +114,49 @@ class Spectrograms:
         Of the spectrograms of one frame: 2, mel bands, steps.
     """
 
-    def __init__(self, parts: FrontEnd, samples: int) -> None:
-        self._parts = parts
-        steps, bands = parts.count_steps(samples), parts.branches[0].weights.shape[1]
-        self.shape = (len(parts.branches), bands, steps)
-        self._folded = [np.empty((steps, len(branch.product)), np.float32) for branch in parts.branches]
-        self._magnitudes = np.empty((steps, bands), np.float32)
+    def __init__(self, front_end: FrontEnd, samples: int) -> None:
+        self._front_end = front_end
+        steps, bands = front_end.count_steps(samples), front_end.branches[0].weights.shape[1]
+        self.shape = (len(front_end.branches), bands, steps)
+        self._folded = [np.empty((steps, len(branch.heard_weights)), np.float32) for branch in front_end.branches]
+        self._offset = np.empty((1, 1), np.float32)
+        self._powers = np.empty((steps, bands), np.float32)
+        # By OpenVINO, as NumPy's products would use all cores, and come out otherwise on another number of them.
+        self._products = compile_model(_make_products(front_end, steps), "f32").create_infer_request()
+        for index, array in enumerate([*self._folded, self._offset]):
+            self._products.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
 
     def compute(self, frame: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         """Compute the spectrograms of one frame of shape (samples,), into an array of shape (2, mel bands, steps)."""
-        scaled, offset = _scale(frame)
-        magnitudes = self._magnitudes
-        for number, branch in enumerate(self._parts.branches):
-            folded = self._folded[number]
+        scaled, self._offset[:] = _scale(frame)
+        for branch, folded in zip(self._front_end.branches, self._folded, strict=True):
             if len(branch.low_pass):
                 _fold(_take_every_second(scaled, branch.low_pass), branch.hop // 2, folded)
             else:
                 _fold(scaled, branch.hop, folded)
-            np.matmul(folded, branch.product, out=magnitudes)
-            magnitudes += offset * branch.of_a_constant
-            np.absolute(magnitudes, out=magnitudes)
+        self._products.infer()
+        powers = self._powers
+        for number, branch in enumerate(self._front_end.branches):
             # A power through the logarithm, as NumPy computes both of these in vectors and a power one by one; 0
             # stays 0 by way of minus infinity.
             with np.errstate(divide="ignore"):
-                np.log(magnitudes, out=magnitudes)
-            magnitudes *= branch.exponent
-            np.exp(magnitudes, out=magnitudes)
-            magnitudes *= self._parts.factors[number]
-            np.add(magnitudes.T, self._parts.summands[number], out=out[number])
+                np.log(self._products.get_output_tensor(number).data, out=powers)
+            powers *= branch.exponent
+            np.exp(powers, out=powers)
+            powers *= self._front_end.factors[number]
+            np.add(powers.T, self._front_end.summands[number], out=out[number])
+
+
+def _make_products(front_end: FrontEnd, steps: int) -> ov.Model:
+    """Make the matrix products: of the folded samples of each branch, and the constant offset; gives magnitudes."""
+    offset = ops.parameter([1, 1], np.float32, "offset")
+    folded = [ops.parameter([steps, len(branch.heard_weights)], np.float32) for branch in front_end.branches]
+    magnitudes = []
+    for given, branch in zip(folded, front_end.branches, strict=True):
+        product = ops.matmul(given, ops.constant(branch.heard_weights), False, False)
+        constant = ops.multiply(offset, ops.constant(branch.of_a_constant[None]))
+        magnitudes.append(ops.result(ops.absolute(ops.add(product, constant)).output(0)))
+    return ov.Model(magnitudes, [*folded, offset], "birdnet-2.4-front-end")
 
 
 def halve_rate(branch: MelBranch) -> MelBranch:
@@ -155,7 +174,7 @@ def halve_rate(branch: MelBranch) -> MelBranch:
     Returns
     -------
     MelBranch
-        The same, where its bands reach too high for that.
+        The one that was given, where its bands reach too high for that, or its hop or half its short frame is odd.
     """
     half = len(branch.weights)
     if half % 2 or branch.hop % 2:

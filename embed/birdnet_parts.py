@@ -6,7 +6,8 @@ OpenVINO takes half a second to read that file.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import openvino as ov
 
 from birdemb.embed.birdnet_front_end import FrontEnd, MelBranch
 from birdemb.embed.birdnet_graph import StoredTrunk, part_weights
-from birdemb.embed.kept_files import keep_files, locate_kept, read_kept
+from birdemb.embed.kept_files import get_kept, locate_kept
 from birdemb.embed.weights import FoundWeights
 from birdemb.errors import InputError
 from birdemb.storage import hash_file
@@ -60,22 +61,22 @@ def read_stored_trunk(weights: FoundWeights, dim: int) -> StoredTrunk:
     return StoredTrunk(contents[_GRAPH], contents[_TENSORS])
 
 
-def _read(weights: FoundWeights, dim: int, names: Collection[str]) -> dict[str, bytes]:
-    folder = locate_parts(weights)
+def _read(weights: FoundWeights, dim: int, names: Collection[str]) -> Mapping[str, bytes]:
     made_of = {"format": _FORMAT, "openvino": ov.__version__, "weights_sha256": weights.sha256}
-    contents = read_kept(folder, names, made_of)
-    if contents is None:
-        front_end, trunk = part_weights(weights.path, dim)
-        if hash_file(weights.path) != weights.sha256:
-            raise InputError(f"{weights.path} was changed while it was read. Run the command again.")
-        contents = {_FRONT_END: _pack(front_end), _GRAPH: trunk.graph, _TENSORS: trunk.tensors}
-        keep_files(folder, contents, made_of)
-    return contents
+    return get_kept(locate_parts(weights), names, made_of, lambda: _part(weights.path, weights.sha256, dim))
 
 
-def _pack(parts: FrontEnd) -> bytes:
-    arrays: dict[str, Any] = {"factors": parts.factors, "summands": parts.summands}
-    for number, branch in enumerate(parts.branches):
+@lru_cache(maxsize=1)  # where nothing can be kept, all parts are wanted one after the other
+def _part(path: Path, sha256: str, dim: int) -> Mapping[str, bytes]:
+    front_end, trunk = part_weights(path, dim)
+    if hash_file(path) != sha256:
+        raise InputError(f"{path} was changed while it was read. Run the command again.")
+    return {_FRONT_END: _pack(front_end), _GRAPH: trunk.graph, _TENSORS: trunk.tensors}
+
+
+def _pack(front_end: FrontEnd) -> bytes:
+    arrays: dict[str, Any] = {"factors": front_end.factors, "summands": front_end.summands}
+    for number, branch in enumerate(front_end.branches):
         arrays |= {
             f"hop_{number}": branch.hop,
             f"weights_{number}": branch.weights,

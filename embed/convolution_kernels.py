@@ -1,8 +1,8 @@
 """Which of OpenVINO's convolution kernels are asked for, where those that it takes by itself are not the fastest.
 
 On processors with AVX2 and without AVX-512, OpenVINO 2026.4 takes oneDNN's ``brgconv`` kernels. The older direct ones
-are faster by a twentieth on BirdNET's trunk (`tests/benchmarks/embed.py` prints by how much). There is no setting for
-that but an attribute of single layers in OpenVINO's own format.
+are faster by a twentieth on BirdNET's trunk. There is no setting for that but an attribute of single layers in
+OpenVINO's own format.
 """
 
 from __future__ import annotations
@@ -29,15 +29,13 @@ def name_own_kernel() -> str:
     weights = ops.constant(np.ones((16, 16, 1, 1), np.float32))
     small = ov.Model([ops.convolution(given, weights, [1, 1], [0, 0], [0, 0], [1, 1])], [given], "small")
     nodes = compile_model(small, "f32").get_runtime_model().get_ops()
-    return next(
-        str(node.get_rt_info()["primitiveType"].value)
-        for node in nodes
-        if node.get_rt_info()["layerType"].value == "Convolution"
-    )
+    layers = [node.get_rt_info() for node in nodes]
+    kernels = [str(layer["primitiveType"].value) for layer in layers if layer["layerType"].value == "Convolution"]
+    return kernels[0] if kernels else ""
 
 
 def takes_slower_kernels() -> bool:
-    """Tell whether that is a slower one than could be asked for."""
+    """Tell whether OpenVINO by itself takes slower kernels on this processor than could be asked for."""
     return name_own_kernel().startswith(_TAKEN)
 
 

@@ -9,7 +9,7 @@ import openvino as ov
 
 from birdemb.embed.activations import replace_silus
 from birdemb.embed.convolution_kernels import ask_for_kernels, name_own_kernel, takes_slower_kernels
-from birdemb.embed.kept_files import keep_files, locate_kept, read_kept
+from birdemb.embed.kept_files import get_kept, locate_kept
 from birdemb.embed.openvino_models import compile_model, read_compiled, read_graph
 from birdemb.embed.packing import unpack
 from birdemb.storage import hash_json
@@ -20,11 +20,11 @@ _FORMAT = 1  # raised where another model is made of the same trunk
 _COMPILED = "trunk.blob"
 
 
-def make_fast_trunk(graph: bytes, tensors: bytes, shape: Sequence[int]) -> ov.Model:
+def make_fast_trunk(graph: bytes, tensors: bytes, shape: Sequence[int], precision: str = "f32") -> ov.Model:
     """Read a trunk for inputs of one shape, in the form in which this processor computes it fastest.
 
-    With AVX2 alone that is another than the one it is stored in: other kernels are asked for, and SiLU is computed
-    otherwise (`birdemb.embed.activations`). What it gives is the same to the rounding of float32.
+    With AVX2 alone and in float32 that is another than the one it is stored in: other kernels are asked for, and SiLU
+    is computed otherwise (`birdemb.embed.activations`). What it gives is the same to the rounding of float32.
 
     Parameters
     ----------
@@ -32,12 +32,14 @@ def make_fast_trunk(graph: bytes, tensors: bytes, shape: Sequence[int]) -> ov.Mo
         In OpenVINO's own format, with one input. Weights may be packed.
     shape : sequence of int
         Of the input.
+    precision : {"f32", "bf16"}
+        Of what does not compute with integers.
 
     Returns
     -------
     openvino.Model
     """
-    faster = takes_slower_kernels()
+    faster = takes_slower_kernels() and precision == "f32"
     trunk = read_graph(ask_for_kernels(graph) if faster else graph, tensors)
     unpack(trunk)
     trunk.reshape(list(shape))
@@ -75,12 +77,19 @@ def compile_fast_trunk(
     # Others beside it are of use, too; but not those of another version of OpenVINO.
     folder = locate_kept(f"compiled-{hash_json(trunk)[:16]}")
     made_of: dict[str, Any] = trunk | {"format": _FORMAT, "openvino": ov.__version__}
-    kept = read_kept(folder, [_COMPILED], made_of)
-    if kept is not None:
-        try:
-            return read_compiled(kept[_COMPILED], precision)
-        except RuntimeError:  # what OpenVINO raises; it is then made anew
-            pass
-    compiled = compile_model(make_fast_trunk(*read(), shape), precision)
-    keep_files(folder, {_COMPILED: compiled.export_model().getvalue()}, made_of)
-    return compiled
+    compiled: list[ov.CompiledModel] = []
+
+    def compile_it() -> ov.CompiledModel:
+        return compile_model(make_fast_trunk(*read(), shape, precision), precision)
+
+    def make() -> dict[str, bytes]:
+        compiled.append(compile_it())
+        return {_COMPILED: compiled[0].export_model().getvalue()}
+
+    kept = get_kept(folder, [_COMPILED], made_of, make)
+    if compiled:
+        return compiled[0]
+    try:
+        return read_compiled(kept[_COMPILED], precision)
+    except RuntimeError:  # what OpenVINO raises; nobody has seen it of a file that is what was written
+        return compile_it()

@@ -49,24 +49,24 @@ def _hear(graph: GraphBuilder, encoder: BirdNetEncoder, waveform: str, seconds: 
     """Give the embeddings of all frames of each window, one after the other, shape (n * frames, dim)."""
     rate = encoder.card.sample_rate
     samples = round(seconds * rate)
-    trunk = encoder.read_network(samples)
+    trunk = encoder.read_plain_trunk(samples)
     frames = add_frames(graph, waveform, encoder.window_samples, [round(start * rate) for start in starts], samples)
     looks = _look(graph, encoder.read_front_end(), samples, frames)
-    (rows,) = translate_model(trunk, graph, {_parameter(trunk, 0): looks})
+    (rows,) = translate_model(trunk, graph, {_parameter(trunk): looks})
     return rows
 
 
-def _parameter(model: ov.Model, index: int) -> str:
-    name: str = model.inputs[index].get_node().get_name()
+def _parameter(model: ov.Model) -> str:
+    name: str = model.input(0).get_node().get_name()
     return name
 
 
-def _look(graph: GraphBuilder, parts: FrontEnd, samples: int, frames: str) -> str:
+def _look(graph: GraphBuilder, front_end: FrontEnd, samples: int, frames: str) -> str:
     """Compute the spectrograms of frames, shape (n, 2, mel bands, steps), as `BirdNetEncoder` does."""
     scaled, offset = _scale(graph, frames)
-    steps = parts.count_steps(samples)
+    steps = front_end.count_steps(samples)
     looks = []
-    for branch, factor, summand in zip(parts.branches, parts.factors, parts.summands, strict=True):
+    for branch, factor, summand in zip(front_end.branches, front_end.factors, front_end.summands, strict=True):
         product = _multiply_short_frames(graph, scaled, branch, steps)
         constant = graph.add("Mul", offset, graph.add_constant(branch.of_a_constant[None, None]))
         magnitudes = graph.add("Abs", graph.add("Add", product, constant))

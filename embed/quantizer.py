@@ -104,7 +104,7 @@ class Quantizer:
         if not self.trunk.fast:
             return self.compile(model, precision)
         shape = (self.trunk.at_once, *(axis.get_length() for axis in list(model.input(0).partial_shape)[1:]))
-        return compile_model(make_fast_trunk(*write_graph(model), shape), precision).create_infer_request()
+        return compile_model(make_fast_trunk(*write_graph(model), shape, precision), precision).create_infer_request()
 
     def run(self, request: ov.InferRequest, inputs: Rows) -> Rows:
         """Turn what the trunk is given into embeddings, as many at once as in a real run."""

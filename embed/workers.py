@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import warnings
@@ -172,7 +173,7 @@ def _start_workers(parallel: joblib.Parallel, workers: int, settings: Settings) 
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
     try:
-        starting = parallel(joblib.delayed(warm_up)(settings) for _ in range(workers))
+        starting = parallel(joblib.delayed(warm_up)(settings, os.getpid()) for _ in range(workers))
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, before)

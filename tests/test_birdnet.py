@@ -6,6 +6,7 @@ import openvino.opset13 as ops
 import pytest
 from openvino.frontend import ConversionExtension
 
+from birdemb.embed import birdnet
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.precision import has_bf16
 from birdemb.embed.recordings import find_recordings
@@ -229,6 +230,28 @@ def test_row_is_the_same_to_the_bit_alone_and_among_others(birdnet_weights):
         alone = encoder.encode_with_logits(windows[row : row + 1])
         np.testing.assert_array_equal(alone[0][0], together[0][row])
         np.testing.assert_allclose(alone[1][0], together[1][row], atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [3.0, 5.0])
+def test_last_few_are_the_same_to_the_bit_whatever_they_go_through(birdnet_weights, monkeypatch, window):
+    compiled = []
+
+    def compile_it(*args):
+        compiled.append(args[1][0])
+        return real(*args)
+
+    real = birdnet.compile_fast_trunk
+    monkeypatch.setattr(birdnet, "compile_fast_trunk", compile_it)
+    monkeypatch.setattr(birdnet, "_IDLE", 2.5 * window)
+    encoder = load_encoder("birdnet-2.4", window=window, weights=birdnet_weights)
+    windows = np.random.default_rng(6).normal(0, 0.1, (5, encoder.window_samples)).astype(np.float32)
+    together = encoder.encode(windows)
+    many = {3.0: 4, 5.0: 2}[window]
+    assert compiled == ([many, 1] if window == 3.0 else [many])
+    for _ in range(3):
+        for row in range(5):
+            np.testing.assert_array_equal(encoder.encode(windows[row : row + 1])[0], together[row])
+    assert compiled == [many, 1]
 
 
 def test_windows_too_long_for_one_pass_are_refused(birdnet_weights):

@@ -49,14 +49,14 @@ def hear(branch, frame, steps):
 
 def test_the_lower_spectrogram_alone_is_heard_at_half_the_rate(parts):
     lower, higher = parts.branches
-    assert (lower.short_frame, len(lower.product)) == (2048, 512)
-    assert (higher.short_frame, len(higher.product)) == (1024, 512)
+    assert (lower.short_frame, len(lower.heard_weights)) == (2048, 512)
+    assert (higher.short_frame, len(higher.heard_weights)) == (1024, 512)
     assert len(higher.low_pass) == 0
 
 
 def test_bands_that_reach_too_high_and_odd_hops_are_left_alone():
     low = make_branch(2500)
-    assert len(halve_rate(low).product) == len(low.weights) // 2
+    assert len(halve_rate(low).heard_weights) == len(low.weights) // 2
     for branch in (make_branch(6000), make_branch(2500, hop=277)):
         assert halve_rate(branch) is branch
 

@@ -32,6 +32,14 @@ NAME = "birdnet-2.4"
 LOW = {"goal_mean": 0.9, "goal_worst": 0.8, "max_auc_loss": 1.0}  # few synthetic windows are no real calibration
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """A cache folder of its own, as what is compiled of a network that exists once would stay in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(birdnet_weights, world, tmp_path_factory):
     """A network that was really made, of a few synthetic windows."""

@@ -186,7 +186,7 @@ def show_limit(weights: FoundWeights, precision: str) -> None:
     for window in (3.0, 5.0):
         stages = Stages(weights, window, precision)
         _, bands, steps = stages.shape
-        heard = sum(len(branch.product) for branch in read_front_end(weights, CARD.dim).branches)
+        heard = sum(len(branch.heard_weights) for branch in read_front_end(weights, CARD.dim).branches)
         trunk = read_graph(stored.graph, stored.tensors)
         trunk.reshape([1, *stages.shape])
         peaks = {each: measure_peak(each) for each in dict.fromkeys(("f32", precision))}

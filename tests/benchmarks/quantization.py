@@ -152,8 +152,9 @@ class Ways:
 
 def read(path: Path, way: str, shape: Sequence[int]) -> ov.InferRequest:
     """Read a trunk as a real run does, for inputs of one shape."""
-    model = make_fast_trunk(path.read_bytes(), path.with_suffix(".bin").read_bytes(), shape)
-    return compile_model(model, "bf16" if way == "bf16" else "f32").create_infer_request()
+    precision = "bf16" if way == "bf16" else "f32"
+    model = make_fast_trunk(path.read_bytes(), path.with_suffix(".bin").read_bytes(), shape, precision)
+    return compile_model(model, precision).create_infer_request()
 
 
 def run_openvino(request: ov.InferRequest, rows: Rows) -> Rows:
