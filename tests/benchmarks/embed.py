@@ -67,6 +67,13 @@ def time_peer(folder: Path, args: argparse.Namespace, weights: Path, embeddings:
     return time.perf_counter() - started
 
 
+def tell_seconds(times: list[float], hours: float) -> str:
+    """Tell the median of some times, all of them where there are several, and the multiple of real time."""
+    median = float(np.median(times))
+    several = " of " + ", ".join(f"{one:.1f}" for one in times) if len(times) > 1 else ""
+    return f"{median:6.1f} s{several} ({hours * 3600 / median:4.0f} x)"
+
+
 def compare(folder: Path, embeddings: Path, args: argparse.Namespace) -> float:
     """Largest difference between our embeddings of 3 s windows and the peer's, over whole windows."""
     with tempfile.TemporaryDirectory() as cache:
@@ -208,6 +215,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--sets", nargs="*", default=SETS, help="CONTAINER-RATE ...")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each is timed, in turns")
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--peer-script", type=Path)
     parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
@@ -228,13 +236,21 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             folder, embeddings = Path(place) / name, Path(place) / "peer.npz"
             make_copies(args.recording, folder, container, int(rate), args.hours)
-            of_3, hours = time_ours(folder, 3.0, args)
-            of_5, _ = time_ours(folder, 5.0, args)
-            line = f"{name:10} {hours:.2f} h   3 s windows {of_3:6.1f} s ({hours * 3600 / of_3:4.0f} x)"
-            line += f"   5 s windows {of_5:6.1f} s ({hours * 3600 / of_5:4.0f} x)"
-            if args.peer_python:
-                peer = time_peer(folder, args, weights.path, embeddings)
-                line += f"   peer, 3 s windows {peer:6.1f} s ({hours * 3600 / peer:4.0f} x)   ratio {peer / of_3:.2f}"
+            # In turns, as the machine's speed drifts.
+            ours: dict[float, list[float]] = {3.0: [], 5.0: []}
+            peers = []
+            for _ in range(args.rounds):
+                for window, own in ours.items():
+                    seconds, hours = time_ours(folder, window, args)
+                    own.append(seconds)
+                if args.peer_python:
+                    peers.append(time_peer(folder, args, weights.path, embeddings))
+            line = f"{name:10} {hours:.2f} h"
+            for window, own in ours.items():
+                line += f"   {window:g} s windows {tell_seconds(own, hours)}"
+            if peers:
+                line += f"   peer, 3 s windows {tell_seconds(peers, hours)}"
+                line += f"   ratio {np.median(peers) / np.median(ours[3.0]):.2f}"
                 if rate == str(RATE):
                     line += f"   largest difference {compare(folder, embeddings, args):.1e}"
             print(line, flush=True)
