@@ -74,6 +74,16 @@ class MelBranch:
         return 1 + (samples - self.short_frame) // self.hop
 
     @property
+    def kernel(self) -> NDArray[np.float32]:
+        """The weights of the samples 0 ... N of a short frame that is not folded, shape (N + 1, mel bands)."""
+        half = len(self.weights)
+        kernel = np.zeros((2 * half + 1, self.weights.shape[1]), np.float32)
+        kernel[1:half] = self.weights[:-1]
+        kernel[half] = 2 * self.weights[-1]
+        kernel[half + 1 : -1] = self.weights[-2::-1]
+        return kernel
+
+    @property
     def heard_weights(self) -> NDArray[np.float32]:
         """The weights for what is heard: every second sample, or all of them."""
         return self.halved if len(self.low_pass) else self.weights
@@ -181,12 +191,11 @@ def halve_rate(branch: MelBranch) -> MelBranch:
         return branch
     low_pass = _design_low_pass()
     reach = len(low_pass) // 2
-    kernel = _unfold(branch.weights)
     # One column for each second sample, but for the first, of which the kernel has nothing.
     columns = np.zeros((2 * half + 1 + 2 * reach, half - 1))
     for column in range(half - 1):
         columns[2 * column + 2 : 2 * column + 3 + 2 * reach, column] = low_pass
-    padded = np.pad(kernel, ((reach, reach), (0, 0)))
+    padded = np.pad(branch.kernel.astype(np.float64), ((reach, reach), (0, 0)))
     fitted = np.linalg.solve(columns.T @ columns, columns.T @ padded)
     residual = np.linalg.norm(padded - columns @ fitted, axis=0) / np.linalg.norm(padded, axis=0)
     if residual.max() > _LARGEST_RESIDUAL:
@@ -194,15 +203,6 @@ def halve_rate(branch: MelBranch) -> MelBranch:
     halved = fitted[: half // 2]
     halved[-1] /= 2
     return replace(branch, low_pass=low_pass.astype(np.float32), halved=np.ascontiguousarray(halved, np.float32))
-
-
-def _unfold(weights: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Give the kernel 0 ... N of a short frame, shape (N + 1, mel bands)."""
-    kernel = np.zeros((2 * len(weights) + 1, weights.shape[1]))
-    kernel[1 : len(weights)] = weights[:-1]
-    kernel[len(weights)] = 2 * weights[-1]
-    kernel[len(weights) + 1 : -1] = weights[-2::-1]
-    return kernel
 
 
 def _design_low_pass() -> NDArray[np.float64]:

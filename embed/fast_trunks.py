@@ -24,7 +24,8 @@ def make_fast_trunk(graph: bytes, tensors: bytes, shape: Sequence[int], precisio
     """Read a trunk for inputs of one shape, in the form in which this processor computes it fastest.
 
     With AVX2 alone and in float32 that is another than the one it is stored in: other kernels are asked for, and SiLU
-    is computed otherwise (`birdemb.embed.activations`). What it gives is the same to the rounding of float32.
+    is computed otherwise (`birdemb.embed.activations`). What it gives is the same to the rounding of float32; where
+    layers compute with integers, some of these round the other way.
 
     Parameters
     ----------

@@ -96,11 +96,7 @@ def _multiply_short_frames(graph: GraphBuilder, samples: str, branch: MelBranch,
     Here it is a convolution with the whole kernel. Folding would halve its work, but the folded frames would have to
     be gathered sample by sample.
     """
-    half = len(branch.weights)
-    kernel = np.zeros((branch.weights.shape[1], 1, branch.short_frame), np.float32)
-    kernel[:, 0, 1 : half + 1] = branch.weights.T
-    kernel[:, 0, half] *= 2
-    kernel[:, 0, half + 1 :] = branch.weights[-2::-1].T
+    kernel = np.ascontiguousarray(branch.kernel[:-1].T[:, None])
     heard = add_cut(graph, samples, 0, (steps - 1) * branch.hop + branch.short_frame)
     rows = graph.add("Unsqueeze", heard, graph.add_integers(1))
     bands = graph.add("Conv", rows, graph.add_constant(kernel), strides=[branch.hop])

@@ -162,6 +162,11 @@ def read_compiled(content: bytes, precision: str) -> ov.CompiledModel:
     Returns
     -------
     openvino.CompiledModel
+
+    Raises
+    ------
+    RuntimeError
+        If OpenVINO cannot read it.
     """
     return ov.Core().import_model(content, "CPU", _settings(precision))
 
